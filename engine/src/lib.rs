@@ -1,1 +1,4 @@
-
+pub mod admin;
+pub mod config;
+pub mod keys;
+pub mod metrics;

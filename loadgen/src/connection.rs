@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use thiserror::Error;
 
 use crate::ledger::Ledger;
-use crate::response::ResponseReader;
+use crate::response::{ResponseError, ResponseReader};
 use crate::schedule::Schedule;
 use crate::send_buffer::SendBuffer;
 use crate::tally::Tally;
@@ -30,9 +31,20 @@ pub struct Pace<'a> {
     pub keep_ledger: bool,
 }
 
-/// The connection broke; the caller calls [`Connection::lose`].
-#[derive(Debug)]
-pub struct Lost;
+/// Why a connection broke; the caller calls [`Connection::lose`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Lost {
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("the server announced that it closes the connection")]
+    Announced,
+    #[error("the server answered what was not asked")]
+    Unasked,
+    #[error("unreadable answer: {0}")]
+    Response(#[from] ResponseError),
+    #[error("{0}")]
+    Io(io::ErrorKind),
+}
 
 struct InFlight {
     intended_ns: u64,
@@ -146,19 +158,19 @@ impl Connection {
         let Link::Open(stream) = &mut self.link else { return Ok(()) };
         loop {
             let count = match stream.read(scratch) {
-                Ok(0) => return Err(Lost),
+                Ok(0) => return Err(Lost::Closed),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Err(Lost),
+                Err(error) => return Err(Lost::Io(error.kind())),
             };
             let now_ns = now_ns();
             let (in_flight, unbegun) = (&mut self.in_flight, self.unbegun);
-            let (ledger, mut broken) = (&mut self.ledger, false);
+            let (ledger, mut lost) = (&mut self.ledger, None);
             let fed = self.reader.feed(&scratch[..count], |head| {
                 // An answer to nothing that was sent (a time-out's 408, say) belongs to no request.
-                if broken || in_flight.len() == unbegun {
-                    broken = true;
+                if lost.is_some() || in_flight.len() == unbegun {
+                    lost = lost.or(Some(Lost::Unasked));
                     return;
                 }
                 let request = ledger.request_count - in_flight.len() as u64;
@@ -168,11 +180,12 @@ impl Connection {
                     ledger.acknowledge(request);
                 }
                 self.failures_in_row = 0;
-                broken = head.closes;
+                lost = head.closes.then_some(Lost::Announced);
             });
-            if broken || fed.is_err() {
-                return Err(Lost);
+            if let Some(lost) = lost {
+                return Err(lost);
             }
+            fed?;
             // A short read means that the socket is empty, unless its end is still to be read.
             if count < scratch.len() && !until_end {
                 return Ok(());
@@ -210,7 +223,7 @@ impl Connection {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(Lost),
+                Err(error) => return Err(Lost::Io(error.kind())),
             }
         }
     }

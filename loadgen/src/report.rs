@@ -59,6 +59,7 @@ pub struct Report {
     connections_opened: u64,
     connections_lost: u64,
     connection_errors: u64,
+    last_connection_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verified>,
     pub failed_thresholds: Vec<String>,
@@ -89,6 +90,7 @@ impl Report {
             connections_opened: tally.connections_opened,
             connections_lost: tally.connections_lost,
             connection_errors: tally.connections_lost + tally.connect_errors,
+            last_connection_error: tally.last_connection_error.clone(),
             verify: None,
             failed_thresholds: Vec::new(),
             config: Config {
@@ -161,6 +163,9 @@ impl Report {
             self.unsent,
             self.connection_errors
         )?;
+        if let Some(error) = &self.last_connection_error {
+            writeln!(out, "  last connection error: {error}")?;
+        }
         for (name, l) in
             [("latency", &self.latency_us), ("  corrected", &self.corrected_latency_us)]
         {

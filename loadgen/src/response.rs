@@ -50,7 +50,8 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ResponseError> {
         // Lengths first: most lines are told apart without looking at a letter.
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if length.replace(parse_length(value)?).is_some() {
+                let repeated = length.replace(parse_length(value)?).is_some();
+                if repeated {
                     return Err(ResponseError::Length);
                 }
             }

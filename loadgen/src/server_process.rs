@@ -98,7 +98,7 @@ fn rss_bytes(pid: u32) -> Option<u64> {
 /// The processes that hold a listening TCP socket on `port`; those of other users are only seen
 /// with their rights.
 fn listening_processes(port: u16) -> BTreeSet<u32> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path));
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
     let links: BTreeSet<String> = tables
         .iter()
         .flatten()

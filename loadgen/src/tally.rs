@@ -24,6 +24,8 @@ pub struct Tally {
     pub connections_opened: u64,
     pub connections_lost: u64,
     pub connect_errors: u64,
+    /// Why the last connection that broke or could not be made did so.
+    pub last_connection_error: Option<String>,
     /// From the first byte handed to the kernel to the whole answer.
     pub latency_ns: Histogram<u64>,
     /// From when the request was meant to be sent to the whole answer.
@@ -47,6 +49,7 @@ impl Default for Tally {
             connections_opened: 0,
             connections_lost: 0,
             connect_errors: 0,
+            last_connection_error: None,
             latency_ns: histogram(),
             corrected_latency_ns: histogram(),
             last_answer_ns: 0,
@@ -108,6 +111,9 @@ impl Tally {
         self.connections_opened += other.connections_opened;
         self.connections_lost += other.connections_lost;
         self.connect_errors += other.connect_errors;
+        if let Some(error) = &other.last_connection_error {
+            self.last_connection_error = Some(error.clone());
+        }
         let merged = self.latency_ns.add(&other.latency_ns).is_ok()
             && self.corrected_latency_ns.add(&other.corrected_latency_ns).is_ok();
         assert!(merged, "all tallies' histograms have the same bounds");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use crate::connection::{Connection, Pace};
+use crate::connection::{Connection, Lost, Pace};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
@@ -63,7 +63,6 @@ pub struct Worker<'a> {
     zero: Instant,
     /// Connections that are down, and when to try them again.
     down: Vec<(usize, u64)>,
-    last_connect_error: Option<String>,
 }
 
 impl<'a> Worker<'a> {
@@ -98,7 +97,6 @@ impl<'a> Worker<'a> {
             connections,
             tally: Tally::default(),
             zero: Instant::now(),
-            last_connect_error: None,
         })
     }
 
@@ -110,7 +108,7 @@ impl<'a> Worker<'a> {
         let open = self.connections.iter().filter(|connection| connection.is_open()).count();
         let StartLine { ready, start } = line;
         // If nobody listens, the channel of the start is closed too.
-        let _ = ready.send((open, self.last_connect_error.take()));
+        let _ = ready.send((open, self.tally.last_connection_error.clone()));
         // Whoever waits for all reports waits for all senders to be gone.
         drop(ready);
         let Ok(start) = start.recv() else { return Ok(None) };
@@ -249,7 +247,7 @@ impl<'a> Worker<'a> {
 
     fn connect_failed(&mut self, slot: usize, error: &io::Error) {
         self.tally.connect_errors += 1;
-        self.last_connect_error = Some(error.to_string());
+        self.tally.last_connection_error = Some(error.to_string());
         self.lose(slot);
     }
 
@@ -258,19 +256,23 @@ impl<'a> Worker<'a> {
         let now_ns = || zero.elapsed().as_nanos() as u64;
         let connection = &mut self.connections[slot];
         let received = connection.receive(scratch, until_end, &self.pace, &mut self.tally, now_ns);
-        if received.is_err() {
-            self.tally.connections_lost += 1;
-            self.lose(slot);
+        if let Err(why) = received {
+            self.broken(slot, why);
         }
     }
 
     fn send(&mut self, slot: usize) {
         let zero = self.zero;
         let now_ns = || zero.elapsed().as_nanos() as u64;
-        if self.connections[slot].send(&self.pace, &mut self.tally, now_ns).is_err() {
-            self.tally.connections_lost += 1;
-            self.lose(slot);
+        if let Err(why) = self.connections[slot].send(&self.pace, &mut self.tally, now_ns) {
+            self.broken(slot, why);
         }
+    }
+
+    fn broken(&mut self, slot: usize, why: Lost) {
+        self.tally.connections_lost += 1;
+        self.tally.last_connection_error = Some(why.to_string());
+        self.lose(slot);
     }
 
     fn lose(&mut self, slot: usize) {

@@ -1,0 +1,190 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use proto::limits::EVENTS_PER_BATCH_MAX;
+
+use crate::event_id::CONNECTIONS_MAX;
+use crate::threshold::Threshold;
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  As fast as possible for ten seconds, against what `./dev up` started:
+      unmogrowp-loadgen --endpoints ./data/endpoints.json
+
+  2,000 requests a second of 100 events each; fails when the slowest 1 % of the answers took longer
+  than 10 ms, counted from when each request was meant to be sent:
+      unmogrowp-loadgen --endpoints ./data/endpoints.json --rate 2000 --fail-if 'p99>10ms'
+
+  Small requests, 16 at a time on each connection, the report as JSON:
+      unmogrowp-loadgen --url http://127.0.0.1:8080 --app-id UUID --api-key KEY \\
+          --batch 1 --pipeline 16 --json out.json
+
+  Send for five seconds, then look for every acknowledged event in the analytics answers:
+      unmogrowp-loadgen --endpoints ./data/endpoints.json --rate 200 --duration 5 --verify
+
+EXIT CODES
+  0  the run was made (requests may have failed: see `errors`, or use --fail-if 'errors>0')
+  1  something else went wrong, such as a report that could not be written
+  2  the command line is wrong
+  3  no connection could be made
+  4  a --fail-if threshold was crossed
+  5  --verify found events missing or doubled, or could not be completed
+
+The report's fields are explained in docs/load-testing.md.";
+
+/// Puts load on an UnMoGrowP ingestion endpoint and reports rates, latencies and costs.
+#[derive(Debug, Parser)]
+#[command(name = "unmogrowp-loadgen", version, after_help = EXAMPLES)]
+pub struct Options {
+    /// Where events are sent, http only [default: http://127.0.0.1:8080, or from --endpoints]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+
+    /// The app that the events belong to
+    #[arg(long, value_name = "UUID")]
+    pub app_id: Option<String>,
+
+    /// The app's key; --verify needs its read scope too
+    #[arg(long, value_name = "KEY", env = "UNMOGROWP_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+
+    /// The endpoints.json that `./dev up` writes: gives --url, --app-id, --api-key and the API's
+    /// address wherever they are not given themselves; a folder stands for the one in it
+    #[arg(long, value_name = "FILE")]
+    pub endpoints: Option<PathBuf>,
+
+    /// Events in each request
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u64).range(1..=EVENTS_PER_BATCH_MAX as u64))]
+    pub batch: u64,
+
+    /// Connections, kept open and shared out over the threads
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
+    pub connections: u64,
+
+    /// Requests that may be unanswered on one connection at a time
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub pipeline: u64,
+
+    /// REQUESTS (not events) a second over all connections together; 0 is as fast as the answers
+    /// come. A constant rate keeps its schedule whatever the server does: requests that could not
+    /// be sent in time are sent late, and corrected_latency_us counts from when they were due
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    pub rate: u64,
+
+    /// Seconds of sending; answers still open then are waited for, up to 10 s
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=7 * 86_400))]
+    pub duration: u64,
+
+    /// Writes the report there
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Fails (exit code 4) when this holds, such as 'p99>10ms', 'errors>0', 'events_per_s<500000';
+    /// may be repeated. p50, p90, p99, p999, p9999 and max are the corrected latencies
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<Threshold>,
+
+    /// Looks for every acknowledged event in the answers of the API at this address, and counts
+    /// missing and doubled ones; without an address, the one of --endpoints
+    #[arg(long, value_name = "API_URL", num_args = 0..=1, conflicts_with = "users")]
+    pub verify: Option<Option<String>>,
+
+    /// With --verify: users whose events are looked up one by one; when the run had more, this many
+    /// of them evenly spread (the counts by event name always cover all events)
+    #[arg(long, value_name = "N", default_value_t = 20_000, requires = "verify",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub verify_users_max: u64,
+
+    /// With --verify: seconds without any new event in the answers after which waiting ends
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "verify",
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub verify_wait: u64,
+
+    /// Threads that send [default: half the cores, at least 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_024))]
+    pub threads: Option<u64>,
+
+    /// Size of one event's JSON
+    #[arg(long, value_name = "BYTES", default_value_t = 270)]
+    pub event_bytes: usize,
+
+    /// Users that the events are spread over [default: 100000; --verify chooses its own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    pub users: Option<u64>,
+
+    /// Makes ids and users reproducible: the same seed sends the same event ids again (so use a
+    /// seed only once per database together with --verify) [default: random]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Process whose CPU time and memory are reported as the server's [default: whoever listens at
+    /// the URL's port, when that is this machine]
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+
+    /// A Prometheus page to read the server's CPU time and memory from instead
+    /// (process_cpu_seconds_total, process_resident_memory_bytes)
+    #[arg(long, value_name = "URL", conflicts_with = "server_pid")]
+    pub server_metrics: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(std::iter::once("unmogrowp-loadgen").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn defaults() {
+        let options = parse("").unwrap();
+        let seen = (options.batch, options.connections, options.pipeline, options.rate);
+        assert_eq!(seen, (100, 64, 1, 0));
+        assert_eq!((options.duration, options.event_bytes), (10, 270));
+    }
+
+    #[test]
+    fn flags_come_in_any_order() {
+        let flags =
+            ["--batch 7", "--verify http://a:1", "--rate 5", "--fail-if p99>1ms", "--seed 3"];
+        for first in 0..flags.len() {
+            let mut turned = flags;
+            turned.rotate_left(first);
+            let options = parse(&turned.join(" ")).unwrap();
+            assert_eq!((options.batch, options.rate, options.seed), (7, 5, Some(3)), "{turned:?}");
+            assert_eq!(options.verify, Some(Some("http://a:1".to_owned())), "{turned:?}");
+            assert_eq!(options.fail_if.len(), 1, "{turned:?}");
+        }
+    }
+
+    #[test]
+    fn verify_may_stand_alone() {
+        assert_eq!(parse("--verify --rate 5").unwrap().verify, Some(None));
+        assert_eq!(parse("--rate 5").unwrap().verify, None);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "--batch 0",
+            "--connections 0",
+            "--pipeline 0",
+            "--duration 0",
+            "--rate -1",
+            "--bogus",
+            "--fail-if p99",
+            "--verify http://a:1 --users 5",
+            "--server-pid 1 --server-metrics http://a:1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

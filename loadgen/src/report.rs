@@ -1,0 +1,250 @@
+//! What a run found, as JSON and in words. docs/load-testing.md explains every field.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::plan::Plan;
+use crate::run::Outcome;
+use crate::server_process::ServerUse;
+use crate::verify::Verified;
+
+/// Microseconds.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub struct Latencies {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub p9999: f64,
+    pub max: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Config {
+    url: String,
+    app_id: String,
+    batch: u64,
+    connections: u64,
+    pipeline: u64,
+    rate: u64,
+    duration_s: u64,
+    threads: u64,
+    event_bytes: usize,
+    request_bytes: usize,
+    users: Option<u64>,
+    seed: u64,
+    run: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    events_per_s: f64,
+    requests_per_s: f64,
+    bytes_per_s: f64,
+    errors: u64,
+    status: BTreeMap<String, u64>,
+    latency_us: Latencies,
+    corrected_latency_us: Latencies,
+    generator_cpu_s: f64,
+    server: ServerUse,
+    elapsed_s: f64,
+    events: u64,
+    requests: u64,
+    bytes: u64,
+    lost: u64,
+    unsent: u64,
+    connections_opened: u64,
+    connections_lost: u64,
+    connection_errors: u64,
+    last_connection_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verified>,
+    pub failed_thresholds: Vec<String>,
+    config: Config,
+}
+
+impl Report {
+    pub fn new(plan: &Plan, outcome: &Outcome) -> Self {
+        let tally = &outcome.tally;
+        let elapsed_s = outcome.elapsed.as_secs_f64().max(1e-9);
+        let events = tally.acknowledged() * plan.batch;
+        Report {
+            events_per_s: rounded(events as f64 / elapsed_s),
+            requests_per_s: rounded(tally.answers() as f64 / elapsed_s),
+            bytes_per_s: rounded(tally.sent_bytes as f64 / elapsed_s),
+            errors: tally.errors(),
+            status: tally.status_counts().map(|(s, n)| (s.to_string(), n)).collect(),
+            latency_us: latencies(&tally.latency_ns),
+            corrected_latency_us: latencies(&tally.corrected_latency_ns),
+            generator_cpu_s: outcome.generator_cpu.as_secs_f64(),
+            server: outcome.server,
+            elapsed_s,
+            events,
+            requests: tally.answers() + tally.lost,
+            bytes: tally.sent_bytes,
+            lost: tally.lost,
+            unsent: tally.unsent,
+            connections_opened: tally.connections_opened,
+            connections_lost: tally.connections_lost,
+            connection_errors: tally.connections_lost + tally.connect_errors,
+            last_connection_error: tally.last_connection_error.clone(),
+            verify: None,
+            failed_thresholds: Vec::new(),
+            config: Config {
+                url: plan.url.clone(),
+                app_id: plan.app_id.clone(),
+                batch: plan.batch,
+                connections: plan.connections,
+                pipeline: plan.pipeline,
+                rate: plan.rate,
+                duration_s: plan.duration.as_secs(),
+                threads: plan.threads,
+                event_bytes: plan.event_bytes,
+                request_bytes: plan.template.bytes().len(),
+                users: plan.users,
+                seed: plan.seed,
+                run: format!("{:016x}", plan.run.as_u64()),
+            },
+        }
+    }
+
+    /// The value that a threshold names; latencies are the corrected ones.
+    pub fn metric(&self, name: &str) -> f64 {
+        let latency = |value: f64| if self.requests > self.lost { value } else { f64::INFINITY };
+        let corrected = &self.corrected_latency_us;
+        match name {
+            "p50" => latency(corrected.p50),
+            "p90" => latency(corrected.p90),
+            "p99" => latency(corrected.p99),
+            "p999" => latency(corrected.p999),
+            "p9999" => latency(corrected.p9999),
+            "max" => latency(corrected.max),
+            "errors" => self.errors as f64,
+            "unsent" => self.unsent as f64,
+            "connection_errors" => self.connection_errors as f64,
+            "events_per_s" => self.events_per_s,
+            "requests_per_s" => self.requests_per_s,
+            "bytes_per_s" => self.bytes_per_s,
+            _ => unreachable!("thresholds are parsed to these names only"),
+        }
+    }
+
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        self.write_summary(&mut text).expect("writing to a String can not fail");
+        text
+    }
+
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        let config = &self.config;
+        writeln!(
+            out,
+            "{} events in requests of {} over {} connections, {} deep, {:.1} s",
+            self.events, config.batch, config.connections, config.pipeline, self.elapsed_s
+        )?;
+        writeln!(
+            out,
+            "  {:.0} events/s   {:.0} requests/s   {:.1} MB/s",
+            self.events_per_s,
+            self.requests_per_s,
+            self.bytes_per_s / 1e6
+        )?;
+        let answers: Vec<_> =
+            self.status.iter().map(|(status, count)| format!("{status}: {count}")).collect();
+        writeln!(
+            out,
+            "  errors {} (answers {}; lost with a connection {})   unsent {}   connection errors {}",
+            self.errors,
+            if answers.is_empty() { "none".to_owned() } else { answers.join(", ") },
+            self.lost,
+            self.unsent,
+            self.connection_errors
+        )?;
+        if let Some(error) = &self.last_connection_error {
+            writeln!(out, "  last connection error: {error}")?;
+        }
+        for (name, l) in
+            [("latency", &self.latency_us), ("  corrected", &self.corrected_latency_us)]
+        {
+            writeln!(
+                out,
+                "  {name:<11} ms  p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  p99.99 {:.3}  max {:.3}",
+                l.p50 / 1e3,
+                l.p90 / 1e3,
+                l.p99 / 1e3,
+                l.p999 / 1e3,
+                l.p9999 / 1e3,
+                l.max / 1e3
+            )?;
+        }
+        let cores = |cpu_s: f64| cpu_s / self.elapsed_s;
+        write!(
+            out,
+            "  CPU: generator {:.2} s ({:.2} cores)",
+            self.generator_cpu_s,
+            cores(self.generator_cpu_s)
+        )?;
+        match (self.server.cpu_s, self.server.rss_bytes) {
+            (Some(cpu_s), Some(rss)) => writeln!(
+                out,
+                "   server {cpu_s:.2} s ({:.2} cores), {:.1} MiB",
+                cores(cpu_s),
+                rss as f64 / f64::from(1 << 20)
+            )?,
+            _ => writeln!(out, "   server unknown")?,
+        }
+        if let Some(verified) = &self.verify {
+            writeln!(out, "  {verified}")?;
+        }
+        for failed in &self.failed_thresholds {
+            writeln!(out, "  FAILED {failed}")?;
+        }
+        Ok(())
+    }
+}
+
+fn latencies(histogram_ns: &Histogram<u64>) -> Latencies {
+    let at = |quantile| rounded(histogram_ns.value_at_quantile(quantile) as f64 / 1e3);
+    Latencies {
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+        p9999: at(0.9999),
+        max: rounded(histogram_ns.max() as f64 / 1e3),
+    }
+}
+
+/// One digit after the point: what is behind it is noise.
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_microseconds() {
+        let mut histogram = Histogram::new(3).unwrap();
+        for ms in 1..=1_000 {
+            histogram.record(ms * 1_000_000).unwrap();
+        }
+        let json = serde_json::to_value(latencies(&histogram)).unwrap();
+        for (name, ms) in
+            [("p50", 500.0), ("p90", 900.0), ("p99", 990.0), ("p999", 999.0), ("max", 1_000.0)]
+        {
+            let seen = json[name].as_f64().unwrap() / 1e3;
+            assert!((seen / ms - 1.0).abs() < 0.002, "{name}: {seen} ms, not {ms}");
+        }
+        assert_eq!(json.as_object().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn no_answers_are_zeros() {
+        assert_eq!(latencies(&Histogram::new(3).unwrap()), Latencies::default());
+    }
+}

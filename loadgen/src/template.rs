@@ -1,0 +1,277 @@
+//! The request that is sent over and over: written once, then only its changing fields are
+//! overwritten in place. Every field has a fixed width, so offsets and lengths never change and a
+//! request costs a few copies of 4 to 36 bytes an event, no formatting and no allocation.
+
+use thiserror::Error;
+
+use crate::event_id::{self, RunId, hex};
+use crate::target::Target;
+
+/// Enough to be told apart in a report by name, and of one width.
+const ORDINARY_NAMES: [&str; 10] = [
+    "product_view",
+    "search_query",
+    "cart_updated",
+    "order_placed",
+    "button_click",
+    "video_played",
+    "item_removed",
+    "coupon_added",
+    "session_open",
+    "profile_view",
+];
+
+const TIMESTAMP_BYTES: usize = 24;
+
+/// Ends every body; what `properties` hold besides it exercises escapes, numbers and UTF-8.
+const PROPERTIES_START: &str = r#"{"page":"/pricing?plan=team\u0026ref=mail","n":42,"v":-12.5e-3,"ok":true,"title":"Größe \"L\"","pad":""#;
+const PROPERTIES_END: &str = r#""}}"#;
+const SHORT_PROPERTIES_START: &str = r#"{"pad":""#;
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TemplateError {
+    #[error("an event has {min} to {max} bytes, not {given}")]
+    EventBytes { given: usize, min: usize, max: usize },
+}
+
+/// How events are shared out over users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// All connections draw from the same `count` users.
+    Shared { count: u64 },
+    /// Every connection has users of its own and gives each a bounded number of events, so that
+    /// one timeline answer holds all events of a user.
+    PerConnection,
+}
+
+/// With [`Users::PerConnection`], users of one connection that take turns...
+const USERS_IN_TURN: u64 = 16;
+/// ...until each has this many events. Below the timeline's 1,000 rows, so that surplus rows show.
+const EVENTS_PER_USER: u64 = 800;
+const _: () = assert!(EVENTS_PER_USER < proto::limits::TIMELINE_ROWS_MAX as u64);
+
+impl Users {
+    /// The number that a user's id is made of.
+    fn number(self, connection: u64, event: u64, low_half: u64) -> u64 {
+        match self {
+            Users::Shared { count } => event_id::pick(low_half, count),
+            Users::PerConnection => {
+                let turn = event / (USERS_IN_TURN * EVENTS_PER_USER);
+                per_connection_number(connection, turn * USERS_IN_TURN + event % USERS_IN_TURN)
+            }
+        }
+    }
+}
+
+/// Connection and user as 5 and 8 hex digits.
+fn per_connection_number(connection: u64, user: u64) -> u64 {
+    connection << 32 | user
+}
+
+/// How many users of its own a connection has that made `events` events.
+pub fn users_of_connection(events: u64) -> u64 {
+    let turns = events / (USERS_IN_TURN * EVENTS_PER_USER);
+    let rest = events % (USERS_IN_TURN * EVENTS_PER_USER);
+    turns * USERS_IN_TURN + rest.min(USERS_IN_TURN)
+}
+
+/// The numbers of the events below `events` that a connection's user number `user` has.
+pub fn events_of_user(user: u64, events: u64) -> impl Iterator<Item = u64> {
+    let first = user / USERS_IN_TURN * USERS_IN_TURN * EVENTS_PER_USER + user % USERS_IN_TURN;
+    let all = (0..EVENTS_PER_USER).map(move |turn| first + turn * USERS_IN_TURN);
+    all.take_while(move |&event| event < events)
+}
+
+/// The names and users that a run's events have.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// All of one width; event number `n` has name `n % len`.
+    pub names: Vec<String>,
+    pub users: Users,
+    user_prefix: String,
+    user_digits: usize,
+}
+
+impl Traffic {
+    pub fn ordinary(users: Users) -> Self {
+        let names = ORDINARY_NAMES.map(str::to_owned).to_vec();
+        Traffic { names, users, user_prefix: "user_".to_owned(), user_digits: 8 }
+    }
+
+    /// Names and users that no other run has, so that what is stored under them is this run's.
+    pub fn traceable(run: RunId) -> Self {
+        let run = format!("{:016x}", run.as_u64());
+        Traffic {
+            names: (0..10).map(|k| format!("load_{run}_{k}")).collect(),
+            users: Users::PerConnection,
+            user_prefix: format!("u_{run}_"),
+            user_digits: 13,
+        }
+    }
+
+    /// The id of a connection's user under [`Users::PerConnection`].
+    pub fn user_id(&self, connection: u64, user: u64) -> String {
+        let number = per_connection_number(connection, user);
+        format!("{}{number:0width$x}", self.user_prefix, width = self.user_digits)
+    }
+}
+
+/// A point in time as the events state it, and which of the run's refreshes it came from.
+#[derive(Clone, Copy)]
+pub struct Stamp {
+    text: [u8; TIMESTAMP_BYTES],
+    pub refresh: u32,
+}
+
+impl Stamp {
+    pub fn new(now: time::OffsetDateTime, refresh: u32) -> Self {
+        let format = time::macros::format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        );
+        let text = now
+            .to_offset(time::UtcOffset::UTC)
+            .format(&format)
+            .expect("every component of the format is one that a date with time has");
+        let text = text.into_bytes().try_into();
+        Stamp { text: text.expect("a year has four digits until 9999"), refresh }
+    }
+}
+
+/// Where the changing fields lie in one event, from its `{`.
+#[derive(Clone, Debug, Default)]
+struct EventLayout {
+    id: usize,
+    name: usize,
+    user: usize,
+    timestamp: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct RequestTemplate {
+    bytes: Vec<u8>,
+    batch: u64,
+    events_at: usize,
+    event_stride: usize,
+    layout: EventLayout,
+    traffic: Traffic,
+}
+
+impl RequestTemplate {
+    pub fn new(
+        target: &Target,
+        app_id: &str,
+        api_key: &str,
+        run: RunId,
+        traffic: &Traffic,
+        batch: u64,
+        event_bytes: usize,
+    ) -> Result<Self, TemplateError> {
+        let (event, layout) = write_event(run, traffic, event_bytes)?;
+        let body = format!(
+            r#"{{"app_id":"{app_id}","events":[{}]}}"#,
+            vec![event; batch as usize].join(",")
+        );
+        let head = format!(
+            "POST {}/api/v1/events HTTP/1.1\r\nHost: {}\r\nUser-Agent: unmogrowp-loadgen/{}\r\n\
+             X-API-Key: {api_key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            target.path,
+            target.authority,
+            env!("CARGO_PKG_VERSION"),
+            body.len(),
+        );
+        let events_at = head.len()
+            + body.find('[').expect("the array of events is in every body that was just written")
+            + 1;
+        Ok(RequestTemplate {
+            bytes: (head + &body).into_bytes(),
+            batch,
+            events_at,
+            event_stride: event_bytes + 1,
+            layout,
+            traffic: traffic.clone(),
+        })
+    }
+
+    /// One request; every request of the run has this length.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Makes `request` the connection's request number `number`.
+    pub fn patch(&self, request: &mut [u8], connection: u64, number: u64) {
+        let name_count = self.traffic.names.len() as u64;
+        let events = request[self.events_at..].chunks_mut(self.event_stride);
+        for (index, event) in (0..self.batch).zip(events) {
+            let serial = number * self.batch + index;
+            let low_half = event_id::low_half(connection, serial);
+            let id = hex(low_half);
+            event[self.layout.id + 19..][..4].copy_from_slice(&id[..4]);
+            event[self.layout.id + 24..][..12].copy_from_slice(&id[4..]);
+            let name = self.traffic.names[(serial % name_count) as usize].as_bytes();
+            event[self.layout.name..][..name.len()].copy_from_slice(name);
+            let user = hex(self.traffic.users.number(connection, serial, low_half));
+            let digits = self.traffic.user_digits;
+            event[self.layout.user..][..digits].copy_from_slice(&user[16 - digits..]);
+        }
+    }
+
+    pub fn patch_timestamps(&self, request: &mut [u8], stamp: &Stamp) {
+        let events = request[self.events_at..].chunks_mut(self.event_stride);
+        for event in events.take(self.batch as usize) {
+            event[self.layout.timestamp..][..TIMESTAMP_BYTES].copy_from_slice(&stamp.text);
+        }
+    }
+}
+
+/// One event of exactly `event_bytes` bytes with zeros where fields change.
+fn write_event(
+    run: RunId,
+    traffic: &Traffic,
+    event_bytes: usize,
+) -> Result<(String, EventLayout), TemplateError> {
+    let mut layout = EventLayout::default();
+    let mut event = String::from(r#"{"event_id":""#);
+    layout.id = event.len();
+    let run = format!("{:016x}", run.as_u64());
+    event += &format!("{}-{}-{}-0000-000000000000", &run[..8], &run[8..12], &run[12..]);
+    event += r#"","event_name":""#;
+    layout.name = event.len();
+    event += &traffic.names[0];
+    event += r#"","user_id":""#;
+    event += &traffic.user_prefix;
+    layout.user = event.len();
+    event += &"0".repeat(traffic.user_digits);
+    event += r#"","timestamp":""#;
+    layout.timestamp = event.len();
+    event += &"0".repeat(TIMESTAMP_BYTES);
+    event += r#"","properties":"#;
+    let room =
+        |start: &str| event_bytes.checked_sub(event.len() + start.len() + PROPERTIES_END.len());
+    let padded =
+        |start: &str, room: usize| format!("{event}{start}{}{PROPERTIES_END}", filler(room));
+    let text = match (room(PROPERTIES_START), room(SHORT_PROPERTIES_START)) {
+        _ if event_bytes > proto::limits::EVENT_BYTES_MAX => None,
+        (Some(room), _) => Some(padded(PROPERTIES_START, room)),
+        (None, Some(room)) => Some(padded(SHORT_PROPERTIES_START, room)),
+        (None, None) => None,
+    };
+    let text = text.ok_or(TemplateError::EventBytes {
+        given: event_bytes,
+        min: event.len() + SHORT_PROPERTIES_START.len() + PROPERTIES_END.len(),
+        max: proto::limits::EVENT_BYTES_MAX,
+    })?;
+    debug_assert_eq!(text.len(), event_bytes);
+    Ok((text, layout))
+}
+
+fn filler(bytes: usize) -> String {
+    "the quick brown fox jumps over the lazy dog and trots home, "
+        .chars()
+        .cycle()
+        .take(bytes)
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "template_tests.rs"]
+mod tests;

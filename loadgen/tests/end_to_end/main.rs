@@ -1,0 +1,7 @@
+//! The generator's binary against a stand-in server.
+
+#![allow(clippy::unwrap_used)] // clippy's own exception knows functions marked as tests only
+
+mod load;
+mod stand_in;
+mod verify;

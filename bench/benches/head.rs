@@ -52,7 +52,7 @@ Accept-Language: en-GB,en;q=0.9\r\n\
 fn parse_ours(parser: &mut HeadParser, limits: &HeadLimits, input: &[u8]) -> u32 {
     parser.reset();
     match parser.parse(input, limits) {
-        Ok(HeadStatus::Complete(head)) => black_box(head).head_bytes,
+        Ok(HeadStatus::Complete(head)) => black_box(&head).head_bytes,
         other => panic!("{other:?}"),
     }
 }
@@ -90,7 +90,11 @@ fn heads(criterion: &mut Criterion) {
         }
         group.bench_function("httparse/16", |bencher| {
             // Too few for the browser's head.
-            let room = if name.starts_with("browser") { parse_httparse::<24> } else { parse_httparse::<16> };
+            let room = if name.starts_with("browser") {
+                parse_httparse::<24>
+            } else {
+                parse_httparse::<16>
+            };
             bencher.iter(|| room(black_box(input)));
         });
         group.bench_function("httparse/32", |bencher| {

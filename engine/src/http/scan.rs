@@ -1,6 +1,6 @@
-//! Finds where a token, a request target or a header value ends, 64 bytes at a time.
+//! Finds where a token, a request target, a host's name or a header value ends, 64 bytes at a time.
 //!
-//! Owns the three byte classes of a head and the choice of a SIMD kernel. It must not know what the
+//! Owns the four byte classes of a head and the choice of a SIMD kernel. It must not know what the
 //! bytes mean. A kernel turns a window of input into one bit a byte and class, set where the class
 //! must stop; the scanner keeps the window, so that the many short fields of a head share one pass
 //! instead of paying a call each. The kernels' only `unsafe` is in their own files; [`scalar`] is
@@ -21,7 +21,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod sse42;
 
-pub use classes::{is_target, is_token, is_value};
+pub use classes::{is_host_name, is_target, is_token, is_value};
 
 const BLOCK_BYTES: usize = 64;
 /// Larger windows classify more of a body that follows its head in the buffer; smaller ones pay
@@ -34,11 +34,13 @@ const WINDOW_BYTES: usize = BLOCK_BYTES * WINDOW_BLOCKS;
 struct Stops {
     token: u64,
     target: u64,
+    host_name: u64,
     value: u64,
 }
 
 impl Stops {
-    const ALL: Stops = Stops { token: !0, target: !0, value: !0 };
+    const NONE: Stops = Stops { token: 0, target: 0, host_name: 0, value: 0 };
+    const ALL: Stops = Stops { token: !0, target: !0, host_name: !0, value: !0 };
 
     /// The last `count` (1..=63) bytes of the block as if they stood at its start, all else stops.
     #[inline(always)]
@@ -48,6 +50,7 @@ impl Stops {
         Stops {
             token: self.token >> shift | past_end,
             target: self.target >> shift | past_end,
+            host_name: self.host_name >> shift | past_end,
             value: self.value >> shift | past_end,
         }
     }
@@ -154,6 +157,12 @@ impl<'a> Scanner<'a> {
         self.end(from, |stops| stops.target)
     }
 
+    /// The first position from `from` on that holds no [`is_host_name`] byte, or the buffer's length.
+    #[inline]
+    pub fn host_name_end(&mut self, from: usize) -> usize {
+        self.end(from, |stops| stops.host_name)
+    }
+
     /// The first position from `from` on that holds no [`is_value`] byte, or the buffer's length.
     #[inline]
     pub fn value_end(&mut self, from: usize) -> usize {
@@ -196,12 +205,7 @@ impl<'a> Scanner<'a> {
 /// Fills a window block by block; `block` is a kernel's 64 bytes. Inlined into each kernel, so that
 /// its constants stay in registers.
 #[inline(always)]
-fn fill(
-    buf: &[u8],
-    base: usize,
-    window: &mut Window,
-    block: impl Fn(&[u8; BLOCK_BYTES]) -> Stops,
-) {
+fn fill(buf: &[u8], base: usize, window: &mut Window, block: impl Fn(&[u8; BLOCK_BYTES]) -> Stops) {
     let mut rest = &buf[base..];
     for stops in window {
         *stops = if let Some((whole, after)) = rest.split_first_chunk() {

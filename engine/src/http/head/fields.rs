@@ -7,6 +7,7 @@
 use super::target::is_host;
 use super::{BodyFraming, ContentEncoding, ContentType, Expect, Span, Version};
 use crate::http::Reject;
+use crate::http::scan::{Scanner, is_token};
 
 /// What has been heard so far.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +59,24 @@ impl Fields {
 
     /// Takes in one header. Names of other lengths than these are never compared.
     #[inline(always)]
-    pub(super) fn note(&mut self, buf: &[u8], name: &[u8], value: Span) -> Result<(), Reject> {
+    pub(super) fn note(
+        &mut self,
+        scan: &mut Scanner<'_>,
+        name: Span,
+        value: Span,
+    ) -> Result<(), Reject> {
+        let buf = scan.bytes();
+        let name = name.of(buf);
         match name.len() {
-            4 if is(name, b"host") => self.note_host(value.of(buf)),
+            4 if is(name, b"host") => {
+                if self.has_host {
+                    return Err(Reject::DuplicateHost);
+                }
+                self.has_host = true;
+                let start = value.start as usize;
+                let name_end = scan.host_name_end(start).min(value.end as usize);
+                if is_host(value.of(buf), name_end - start) { Ok(()) } else { Err(Reject::BadHost) }
+            }
             6 if is(name, b"origin") => {
                 self.origin = Some(value);
                 Ok(())
@@ -107,14 +123,6 @@ impl Fields {
         }
     }
 
-    fn note_host(&mut self, value: &[u8]) -> Result<(), Reject> {
-        if self.has_host {
-            return Err(Reject::DuplicateHost);
-        }
-        self.has_host = true;
-        if is_host(value) { Ok(()) } else { Err(Reject::BadHost) }
-    }
-
     #[cold]
     fn note_expect(&mut self, value: &[u8]) {
         self.expect =
@@ -142,10 +150,9 @@ impl Fields {
     fn note_transfer_encoding(&mut self, value: &[u8]) -> Result<(), Reject> {
         for element in value.split(|&byte| byte == b',') {
             let element = trim_ows(element);
-            let name_bytes =
-                element.iter().position(|&byte| byte == b';').unwrap_or(element.len());
+            let name_bytes = element.iter().position(|&byte| byte == b';').unwrap_or(element.len());
             let name = trim_ows(&element[..name_bytes]);
-            if name.is_empty() || !name.iter().all(|&byte| crate::http::scan::is_token(byte)) {
+            if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
                 return Err(Reject::BadTransferEncoding);
             }
             let is_chunked = name.eq_ignore_ascii_case(b"chunked");
@@ -221,19 +228,22 @@ fn content_length(value: &[u8]) -> Result<u64, Reject> {
         return Err(Reject::BadContentLength);
     }
     let mut length = 0u64;
-    let mut overflows = false;
+    let mut is_number = true;
     for &byte in value {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return Err(Reject::BadContentLength);
-        }
-        match length.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(digit))) {
-            Some(sum) => length = sum,
-            None => overflows = true,
-        }
+        is_number &= digit <= 9;
+        // No more than 19 digits count, and 19 nines fit.
+        length = length.wrapping_mul(10).wrapping_add(u64::from(digit));
     }
-    if overflows { Err(Reject::ContentLengthOverflow) } else { Ok(length) }
+    match (is_number, value.len() <= LENGTH_DIGITS_MAX) {
+        (false, _) => Err(Reject::BadContentLength),
+        (true, false) => Err(Reject::ContentLengthOverflow),
+        (true, true) => Ok(length),
+    }
 }
+
+/// Of 20 digits, some numbers do not fit into 64 bits; no body needs one that does.
+const LENGTH_DIGITS_MAX: usize = 19;
 
 #[inline]
 fn media_type(value: &[u8]) -> ContentType {

@@ -28,6 +28,8 @@ pub struct HeadParser {
     method: Method,
     version: Version,
     target: Span,
+    /// The target's first `?`, else 0 until the target's end is known and then that.
+    query_mark: u32,
     path: Span,
     query: Span,
     fields: Fields,
@@ -67,6 +69,7 @@ impl HeadParser {
             method: Method::Other,
             version: Version::Http11,
             target: NOWHERE,
+            query_mark: 0,
             path: NOWHERE,
             query: NOWHERE,
             fields: Fields::NONE,
@@ -180,7 +183,13 @@ impl HeadParser {
     }
 
     fn target(&mut self, scan: &mut Scanner<'_>, limits: &HeadLimits) -> Step<()> {
-        let end = scan.target_end(self.pos as usize);
+        let mut end = scan.target_end(self.pos as usize);
+        while scan.bytes().get(end) == Some(&b'?') {
+            if self.query_mark == 0 {
+                self.query_mark = end as u32;
+            }
+            end = scan.target_end(end + 1);
+        }
         self.target = Span::new(self.mark as usize, end);
         if self.target.len() > limits.target_bytes_max as usize {
             return Err(Reject::TargetTooLong);
@@ -194,6 +203,9 @@ impl HeadParser {
             Some(b' ') => return Err(Reject::EmptyTarget),
             Some(b'\r' | b'\n') => return Err(Reject::MissingVersion),
             Some(_) => return Err(Reject::BadTarget),
+        }
+        if self.query_mark == 0 {
+            self.query_mark = self.target.end;
         }
         self.pos = end as u32 + 1;
         self.mark = self.pos;
@@ -212,7 +224,7 @@ impl HeadParser {
                 None => return Ok(None),
             },
         };
-        (self.path, self.query) = split_target(buf, self.method, self.target)?;
+        (self.path, self.query) = split_target(buf, self.method, self.target, self.query_mark)?;
         self.pos = self.mark + VERSION_LINE_BYTES as u32;
         self.stage = Stage::LineStart;
         Ok(Some(()))
@@ -261,7 +273,7 @@ impl HeadParser {
                 [_, ..] => return Err(Reject::ControlInHeaderValue),
             }
             let value = trimmed(buf, self.name.end as usize + 1, pos);
-            self.fields.note(buf, self.name.of(buf), value)?;
+            self.fields.note(scan, self.name, value)?;
             observe(self.name, value);
             self.header_count += 1;
             pos += 2;

@@ -1,6 +1,8 @@
 //! Byte classes with AVX2: two 32-byte halves of a block, a nibble look-up for each class.
 
-use super::classes::{HIGH_NIBBLE_BITS, TARGET_ALLOWED, TOKEN_ALLOWED, VALUE_STOPS};
+use super::classes::{
+    HIGH_NIBBLE_BITS, HOST_NAME_ALLOWED, TARGET_ALLOWED, TOKEN_ALLOWED, VALUE_STOPS,
+};
 use super::{BLOCK_BYTES, Stops, Window, fill};
 use core::arch::x86_64::*;
 
@@ -35,21 +37,27 @@ fn block(bytes: &[u8; BLOCK_BYTES]) -> Stops {
     Stops {
         token: join(low.0, high.0),
         target: join(low.1, high.1),
-        value: join(low.2, high.2),
+        host_name: join(low.2, high.2),
+        value: join(low.3, high.3),
     }
 }
 
-/// Stops of token, target and value.
+/// Stops of token, target, host name and value.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn half(bytes: __m256i) -> (u32, u32, u32) {
+fn half(bytes: __m256i) -> (u32, u32, u32, u32) {
     let high_nibbles = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(15));
     let high_bits = _mm256_shuffle_epi8(both_lanes(&HIGH_NIBBLE_BITS), high_nibbles);
     let missing = |table: &[u8; 16]| {
         let met = _mm256_and_si256(_mm256_shuffle_epi8(both_lanes(table), bytes), high_bits);
         _mm256_movemask_epi8(_mm256_cmpeq_epi8(met, _mm256_setzero_si256())) as u32
     };
-    (missing(&TOKEN_ALLOWED), missing(&TARGET_ALLOWED), !missing(&VALUE_STOPS))
+    (
+        missing(&TOKEN_ALLOWED),
+        missing(&TARGET_ALLOWED),
+        missing(&HOST_NAME_ALLOWED),
+        !missing(&VALUE_STOPS),
+    )
 }
 
 #[inline]

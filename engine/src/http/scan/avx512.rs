@@ -1,6 +1,8 @@
 //! Byte classes with AVX-512BW: a block in one register, classes tested straight into masks.
 
-use super::classes::{HIGH_NIBBLE_BITS, TARGET_ALLOWED, TOKEN_ALLOWED, VALUE_STOPS};
+use super::classes::{
+    HIGH_NIBBLE_BITS, HOST_NAME_ALLOWED, TARGET_ALLOWED, TOKEN_ALLOWED, VALUE_STOPS,
+};
 use super::{BLOCK_BYTES, Stops, Window, fill};
 use core::arch::x86_64::*;
 
@@ -38,6 +40,7 @@ fn block(bytes: &[u8; BLOCK_BYTES]) -> Stops {
     Stops {
         token: !meets(&TOKEN_ALLOWED),
         target: !meets(&TARGET_ALLOWED),
+        host_name: !meets(&HOST_NAME_ALLOWED),
         value: meets(&VALUE_STOPS),
     }
 }

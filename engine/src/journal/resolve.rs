@@ -1,0 +1,240 @@
+//! From what the segments hold to what the log is: which frames count, where the log ends, and what
+//! acknowledged data is damaged. No I/O: recovery and `journal verify` share it.
+//!
+//! See the folder's header for why `durable_through`, the floors and the checkpoint decide between
+//! damage and a torn tail.
+
+use std::ops::Range;
+
+use super::catalog::{Run, Segment};
+use super::scan::{FoundRun, FoundSegment};
+use super::segment::FRAMES_OFFSET;
+
+/// Acknowledged blocks that are not readable any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub first_sequence: u64,
+    pub last_sequence: u64,
+    /// The bad frames lie in these segments or between them.
+    pub first_segment: u64,
+    pub last_segment: u64,
+}
+
+impl Damage {
+    pub fn blocks(&self) -> u64 {
+        self.last_sequence - self.first_sequence + 1
+    }
+}
+
+#[derive(Debug)]
+pub struct Resolved {
+    /// In the order of what was found.
+    pub segments: Vec<Segment>,
+    pub damage: Vec<Damage>,
+    /// The end of the log; the next epoch begins behind it.
+    pub last_sequence: u64,
+    /// Whole blocks behind an end of the log, never acknowledged.
+    pub dropped_blocks: u64,
+    pub epoch_max: u64,
+}
+
+struct Walk<'a> {
+    found: &'a [FoundSegment],
+    accepted: Vec<Vec<FoundRun>>,
+    damage: Vec<Damage>,
+    dropped_blocks: u64,
+    /// The next sequence, once a first one is known.
+    expected: Option<u64>,
+    /// Where the last accepted frame lies.
+    at: usize,
+}
+
+/// `expected` is the first sequence of `found` if it is known. `forwarded_through` was forwarded, so
+/// it was durable.
+pub fn resolve(found: &[FoundSegment], expected: Option<u64>, forwarded_through: u64) -> Resolved {
+    let epochs = epochs_of(found);
+    let mut walk = Walk {
+        found,
+        accepted: vec![Vec::new(); found.len()],
+        damage: Vec::new(),
+        dropped_blocks: 0,
+        expected: expected.or_else(|| first_sequence(found)),
+        at: 0,
+    };
+    for group in groups(&epochs) {
+        let cut = found.get(group.end).and_then(exact_first_sequence);
+        walk.epoch(group, cut, forwarded_through);
+    }
+    let end = walk.expected.unwrap_or(forwarded_through + 1) - 1;
+    let last_sequence = walk.trim_incomplete_chain(end);
+    Resolved {
+        segments: catalog_of(found, &epochs, &walk.accepted),
+        damage: walk.damage,
+        last_sequence,
+        dropped_blocks: walk.dropped_blocks,
+        epoch_max: epochs.last().copied().unwrap_or(0),
+    }
+}
+
+/// A segment without a header and without frames counts to the epoch before it.
+fn epochs_of(found: &[FoundSegment]) -> Vec<u64> {
+    let mut epoch = 0;
+    found
+        .iter()
+        .map(|segment| {
+            epoch = segment.epoch.max(epoch);
+            epoch
+        })
+        .collect()
+}
+
+fn groups(epochs: &[u64]) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for (index, epoch) in epochs.iter().enumerate() {
+        match groups.last_mut() {
+            Some(group) if epochs[group.start] == *epoch => group.end = index + 1,
+            _ => groups.push(index..index + 1),
+        }
+    }
+    groups
+}
+
+/// The oldest kept segment begins with its first frame, unless something bad lies before that.
+fn first_sequence(found: &[FoundSegment]) -> Option<u64> {
+    let first = found.first()?;
+    match first.runs.first() {
+        _ if first.number == 1 => Some(1),
+        Some(run) if run.offset != FRAMES_OFFSET => Some(first.sequence_floor().max(1)),
+        Some(run) => Some(run.first_sequence),
+        None => None,
+    }
+}
+
+/// Of the first segment of an epoch.
+fn exact_first_sequence(segment: &FoundSegment) -> Option<u64> {
+    match segment.header {
+        Some(header) => Some(header.sequence_floor),
+        None => segment.runs.first().map(|run| run.first_sequence),
+    }
+}
+
+impl Walk<'_> {
+    /// `cut`: where the epoch after this one begins; None for the last.
+    fn epoch(&mut self, group: Range<usize>, cut: Option<u64>, forwarded_through: u64) {
+        let durable_through = match cut {
+            // The start that began at `cut` took all below it for good.
+            Some(cut) => cut - 1,
+            None => self.found[group.clone()]
+                .iter()
+                .map(|segment| segment.durable_through.max(segment.sequence_floor().max(1) - 1))
+                .fold(forwarded_through, u64::max),
+        };
+        let mut ended = false;
+        for index in group.clone() {
+            let found = self.found;
+            for run in &found[index].runs {
+                ended = ended || !self.accept(index, *run, cut, durable_through);
+                if ended {
+                    self.dropped_blocks += run.last_sequence - run.first_sequence + 1;
+                }
+            }
+        }
+        let unseen = (forwarded_through > 0).then_some(forwarded_through + 1);
+        if let Some(expected) = self.expected.or(unseen)
+            && expected <= durable_through
+        {
+            self.report(expected, durable_through, group.end - 1);
+        }
+        self.expected = Some(self.expected.unwrap_or(0).max(durable_through + 1));
+    }
+
+    /// False: the log ends before this run.
+    fn accept(
+        &mut self,
+        index: usize,
+        mut run: FoundRun,
+        cut: Option<u64>,
+        durable_through: u64,
+    ) -> bool {
+        if let Some(cut) = cut {
+            if run.first_sequence >= cut {
+                return false;
+            }
+            if run.last_sequence >= cut {
+                self.dropped_blocks += run.last_sequence - (cut - 1);
+                run.last_sequence = cut - 1;
+                run.last_whole = Some(run.last_sequence);
+            }
+        }
+        let expected = *self.expected.get_or_insert(run.first_sequence);
+        if run.first_sequence < expected {
+            self.dropped_blocks += run.last_sequence - run.first_sequence + 1;
+            return true;
+        }
+        if run.first_sequence > expected {
+            if run.first_sequence - 1 > durable_through {
+                return false;
+            }
+            self.report(expected, run.first_sequence - 1, index);
+        }
+        self.expected = Some(run.last_sequence + 1);
+        self.accepted[index].push(run);
+        self.at = index;
+        true
+    }
+
+    fn report(&mut self, first_sequence: u64, last_sequence: u64, index: usize) {
+        self.damage.push(Damage {
+            first_sequence,
+            last_sequence,
+            first_segment: self.found[self.at].number,
+            last_segment: self.found[index].number,
+        });
+    }
+
+    /// A request whose last block is missing at the end of the log was never acknowledged.
+    fn trim_incomplete_chain(&mut self, mut end: u64) -> u64 {
+        for runs in self.accepted.iter_mut().rev() {
+            while let Some(run) = runs.last_mut() {
+                if run.last_sequence != end {
+                    return end;
+                }
+                if let Some(whole) = run.last_whole {
+                    self.dropped_blocks += end - whole;
+                    run.last_sequence = whole;
+                    return whole;
+                }
+                self.dropped_blocks += end - (run.first_sequence - 1);
+                end = run.first_sequence - 1;
+                runs.pop();
+            }
+        }
+        end
+    }
+}
+
+fn catalog_of(found: &[FoundSegment], epochs: &[u64], accepted: &[Vec<FoundRun>]) -> Vec<Segment> {
+    let mut last_sequence = 0;
+    let mut segments = Vec::with_capacity(found.len());
+    for ((segment, epoch), runs) in found.iter().zip(epochs).zip(accepted) {
+        last_sequence = runs.last().map_or(last_sequence, |run| run.last_sequence);
+        segments.push(Segment {
+            number: segment.number,
+            path: segment.path.clone(),
+            epoch: *epoch,
+            bytes: segment.bytes,
+            used_bytes: runs.last().map_or(FRAMES_OFFSET, |run| run.end),
+            runs: runs
+                .iter()
+                .map(|run| Run {
+                    offset: run.offset,
+                    first_sequence: run.first_sequence,
+                    last_sequence: run.last_sequence,
+                })
+                .collect(),
+            last_sequence,
+            forwarded_at: None,
+        });
+    }
+    segments
+}

@@ -1,0 +1,356 @@
+//! A disk in memory that fails when told to and forgets at a power cut what was not synced. For
+//! tests and the deterministic simulation; nothing else opens it.
+//!
+//! Rules: a write to a file opened for appending is durable when it returns; other writes after a
+//! sync of the file; names after a sync of their directory. A power cut undoes any of the unsynced
+//! writes, and the unsynced changes of names from some point on. Alignment is asserted as O_DIRECT
+//! demands it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::buffer::PAGE_BYTES;
+use super::storage::{Access, Storage, StorageFile};
+
+/// What befalls the next append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendFault {
+    /// Nothing is written; EIO.
+    Fail,
+    /// So many whole pages are written, and their number is reported.
+    Short { pages: usize },
+    /// Each page is written or not, as the seed has it; EIO.
+    Torn { seed: u64 },
+}
+
+#[derive(Default)]
+struct Content {
+    bytes: Vec<u8>,
+    /// Offsets and former bytes of unsynced writes, in order.
+    unsynced: Vec<(usize, Vec<u8>)>,
+}
+
+enum NameChange {
+    Set { path: PathBuf, before: Option<u64> },
+    Renamed { from: PathBuf, to: PathBuf, before: Option<u64> },
+}
+
+impl NameChange {
+    fn is_in(&self, dir: &Path) -> bool {
+        let (NameChange::Set { path, .. } | NameChange::Renamed { to: path, .. }) = self;
+        path.parent() == Some(dir)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    contents: HashMap<u64, Content>,
+    names: BTreeMap<PathBuf, u64>,
+    dirs: Vec<PathBuf>,
+    unsynced_names: Vec<NameChange>,
+    next_id: u64,
+    bytes_max: Option<u64>,
+    append_fault: Option<AppendFault>,
+    syncs_fail: bool,
+}
+
+/// Clones are the same disk.
+#[derive(Clone, Default)]
+pub struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+}
+
+struct SimulatedFile {
+    disk: SimulatedDisk,
+    id: u64,
+    access: Access,
+}
+
+/// Splitmix64: all that is needed is that a seed says everything.
+fn random(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *seed;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn not_found(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("no {}", path.display()))
+}
+
+fn os_error(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}
+
+impl SimulatedDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All files together; None: as much as one likes.
+    pub fn set_bytes_max(&self, bytes_max: Option<u64>) {
+        self.state().bytes_max = bytes_max;
+    }
+
+    pub fn fault_next_append(&self, fault: AppendFault) {
+        self.state().append_fault = Some(fault);
+    }
+
+    pub fn set_syncs_fail(&self, fail: bool) {
+        self.state().syncs_fail = fail;
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.state().bytes()
+    }
+
+    pub fn flip_bit(&self, path: &Path, offset: usize, bit: u32) {
+        let mut state = self.state();
+        let id = state.names[path];
+        state.contents.get_mut(&id).expect("a name has its content").bytes[offset] ^= 1 << bit;
+    }
+
+    /// What is not synced may be lost, as the seed has it.
+    pub fn power_cut(&self, mut seed: u64) {
+        let mut state = self.state();
+        let changes = std::mem::take(&mut state.unsynced_names);
+        let kept = (random(&mut seed) % (changes.len() as u64 + 1)) as usize;
+        for change in changes.into_iter().skip(kept).rev() {
+            state.undo(change);
+        }
+        let mut ids: Vec<u64> = state.contents.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let content = state.contents.get_mut(&id).expect("its key was just listed");
+            for (offset, before) in std::mem::take(&mut content.unsynced).into_iter().rev() {
+                if random(&mut seed).is_multiple_of(2) {
+                    content.bytes[offset..offset + before.len()].copy_from_slice(&before);
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn bytes(&self) -> u64 {
+        self.names.values().map(|id| self.contents[id].bytes.len() as u64).sum()
+    }
+
+    fn set_name(&mut self, path: &Path, id: Option<u64>) -> Option<u64> {
+        match id {
+            Some(id) => self.names.insert(path.to_path_buf(), id),
+            None => self.names.remove(path),
+        }
+    }
+
+    fn undo(&mut self, change: NameChange) {
+        match change {
+            NameChange::Set { path, before } => {
+                self.set_name(&path, before);
+            }
+            NameChange::Renamed { from, to, before } => {
+                let id = self.set_name(&to, before);
+                self.set_name(&from, id);
+            }
+        }
+    }
+
+    fn new_content(&mut self, content: Content) -> u64 {
+        self.next_id += 1;
+        self.contents.insert(self.next_id, content);
+        self.next_id
+    }
+}
+
+fn assert_aligned(slice: &[u8], offset: u64) {
+    assert_eq!(slice.as_ptr() as usize % PAGE_BYTES, 0, "O_DIRECT wants aligned memory");
+    assert_eq!(slice.len() % PAGE_BYTES, 0, "O_DIRECT wants whole pages");
+    assert_eq!(offset % PAGE_BYTES as u64, 0, "O_DIRECT wants aligned offsets");
+}
+
+impl StorageFile for SimulatedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        assert_aligned(buffer, offset);
+        let state = self.disk.state();
+        let bytes = &state.contents[&self.id].bytes;
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        let fault = match self.access {
+            Access::Append => state.append_fault.take(),
+            Access::Prepare => None,
+            Access::Read => return Err(os_error(libc::EBADF)),
+        };
+        if fault == Some(AppendFault::Fail) {
+            return Err(os_error(libc::EIO));
+        }
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        let used = state.bytes();
+        let bytes_max = state.bytes_max.unwrap_or(u64::MAX);
+        let content = state.contents.get_mut(&self.id).expect("an open file has its content");
+        let end = offset as usize + total;
+        let grown = end.saturating_sub(content.bytes.len());
+        if used + grown as u64 > bytes_max {
+            return Err(os_error(libc::ENOSPC));
+        }
+        content.bytes.resize(content.bytes.len().max(end), 0);
+        let (mut at, mut page_index) = (offset as usize, 0);
+        for slice in slices {
+            assert_aligned(slice, at as u64);
+            for page in slice.chunks(PAGE_BYTES) {
+                let written = match fault {
+                    Some(AppendFault::Short { pages }) => page_index < pages,
+                    Some(AppendFault::Torn { seed }) => {
+                        random(&mut (seed ^ page_index as u64)).is_multiple_of(2)
+                    }
+                    Some(AppendFault::Fail) | None => true,
+                };
+                if written {
+                    let target = &mut content.bytes[at..at + PAGE_BYTES];
+                    if self.access == Access::Prepare {
+                        content.unsynced.push((at, target.to_vec()));
+                    }
+                    target.copy_from_slice(page);
+                }
+                at += PAGE_BYTES;
+                page_index += 1;
+            }
+        }
+        match fault {
+            Some(AppendFault::Short { pages }) => Ok(pages.min(page_index) * PAGE_BYTES),
+            Some(_) => Err(os_error(libc::EIO)),
+            None => Ok(total),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if state.syncs_fail {
+            return Err(os_error(libc::EIO));
+        }
+        state.contents.get_mut(&self.id).expect("an open file has its content").unsynced.clear();
+        Ok(())
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.disk.state().contents[&self.id].bytes.len() as u64)
+    }
+
+    fn raw_fd(&self) -> Option<RawFd> {
+        None
+    }
+}
+
+impl Storage for SimulatedDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.dirs.iter().any(|known| known == dir) {
+            state.dirs.push(dir.to_path_buf());
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        let paths = state.names.keys().chain(&state.dirs);
+        let mut names: Vec<String> = paths
+            .filter(|path| path.parent() == Some(dir))
+            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        let mut state = self.state();
+        let id = match state.names.get(path) {
+            Some(id) => *id,
+            None if access == Access::Prepare => {
+                let id = state.new_content(Content::default());
+                state.set_name(path, Some(id));
+                let path = path.to_path_buf();
+                state.unsynced_names.push(NameChange::Set { path, before: None });
+                id
+            }
+            None => return Err(not_found(path)),
+        };
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), id, access }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let id = state.names.remove(from).ok_or_else(|| not_found(from))?;
+        let before = state.set_name(to, Some(id));
+        let (from, to) = (from.to_path_buf(), to.to_path_buf());
+        state.unsynced_names.push(NameChange::Renamed { from, to, before });
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let before = Some(state.names.remove(path).ok_or_else(|| not_found(path))?);
+        state.unsynced_names.push(NameChange::Set { path: path.to_path_buf(), before });
+        Ok(())
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.state().dirs.retain(|known| known != dir);
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if state.syncs_fail {
+            return Err(os_error(libc::EIO));
+        }
+        state.unsynced_names.retain(|change| !change.is_in(dir));
+        Ok(())
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.bytes_max.map_or(1 << 40, |max| max.saturating_sub(state.bytes())))
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let bytes = self.read_file(from)?;
+        self.replace_file(to, &bytes, true)
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        let id = state.names.get(path).ok_or_else(|| not_found(path))?;
+        Ok(state.contents[id].bytes.clone())
+    }
+
+    fn replace_file(&self, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+        let mut state = self.state();
+        let mut content = Content { bytes: bytes.to_vec(), unsynced: Vec::new() };
+        if !durable {
+            content.unsynced.push((0, vec![0; bytes.len()]));
+        } else if state.syncs_fail {
+            return Err(os_error(libc::EIO));
+        }
+        let id = state.new_content(content);
+        let before = state.set_name(path, Some(id));
+        if !durable {
+            state.unsynced_names.push(NameChange::Set { path: path.to_path_buf(), before });
+        }
+        Ok(())
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<Option<File>> {
+        Ok(None)
+    }
+}

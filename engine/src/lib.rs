@@ -4,3 +4,4 @@ pub mod keys;
 pub mod metrics;
 pub mod http;
 pub mod journal;
+pub mod json;

@@ -1,0 +1,226 @@
+//! SSE4.2 with carry-less multiplication: x86-64 CPUs from 2010 on, and the 16-byte operations that
+//! the wider kernels share.
+
+use std::arch::x86_64::*;
+
+use super::super::event::{self, Events, Progress};
+use super::super::index::{self, Scan};
+use super::Isa;
+
+/// Proof that the CPU has the features of [`detected`].
+#[derive(Clone, Copy)]
+pub struct Sse42(());
+
+pub fn detected() -> bool {
+    is_x86_feature_detected!("sse4.2")
+        && is_x86_feature_detected!("pclmulqdq")
+        && is_x86_feature_detected!("popcnt")
+}
+
+/// See [`index::scan`].
+#[target_feature(enable = "sse4.2,pclmulqdq,popcnt")]
+pub fn scan(scan: &mut Scan<'_>) {
+    index::scan(Sse42(()), scan);
+}
+
+/// See [`event::run`].
+#[target_feature(enable = "sse4.2,pclmulqdq,popcnt")]
+pub fn events(events: &mut Events<'_>) -> Progress {
+    event::run(Sse42(()), events)
+}
+
+/// 16 bytes of the table at the low half of each byte's value; `{|0x20` is `[|0x20`, and so on.
+pub(super) const OPERATORS: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b':', b'{', b',', b'}', 0, 0];
+
+/// A byte is white space when it equals the entry at its low half. The other entries have a high
+/// half or a low half that no byte looking there can equal.
+pub(super) const WHITESPACE: [u8; 16] =
+    [b' ', 100, 100, 100, 17, 100, 113, 2, 100, b'\t', b'\n', 112, 100, b'\r', 100, 100];
+
+#[inline(always)]
+fn load16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: an unaligned load of 16 bytes that the reference covers; SSE2 is part of x86-64.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+#[inline(always)]
+fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..].first_chunk().expect("the caller's array is longer")
+}
+
+#[inline(always)]
+fn movemask(vector: __m128i) -> u64 {
+    // SAFETY: SSE2 is part of x86-64.
+    u64::from(unsafe { _mm_movemask_epi8(vector) } as u32)
+}
+
+#[inline(always)]
+fn join(masks: [u64; 4]) -> u64 {
+    masks[0] | masks[1] << 16 | masks[2] << 32 | masks[3] << 48
+}
+
+impl Isa for Sse42 {
+    type Block = [__m128i; 4];
+
+    #[inline(always)]
+    fn load(self, bytes: &[u8; 64]) -> Self::Block {
+        [
+            load16(part(bytes, 0)),
+            load16(part(bytes, 16)),
+            load16(part(bytes, 32)),
+            load16(part(bytes, 48)),
+        ]
+    }
+
+    #[inline(always)]
+    fn equal_to(self, block: Self::Block, byte: u8) -> u64 {
+        // SAFETY: SSE2 is part of x86-64.
+        join(block.map(|v| movemask(unsafe { _mm_cmpeq_epi8(v, _mm_set1_epi8(byte as i8)) })))
+    }
+
+    #[inline(always)]
+    fn controls(self, block: Self::Block) -> u64 {
+        // SAFETY: SSE2 is part of x86-64.
+        join(
+            block.map(|v| {
+                movemask(unsafe { _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v) })
+            }),
+        )
+    }
+
+    #[inline(always)]
+    fn non_ascii(self, block: Self::Block) -> u64 {
+        join(block.map(movemask))
+    }
+
+    #[inline(always)]
+    fn whitespace(self, block: Self::Block) -> u64 {
+        let table = load16(&WHITESPACE);
+        // SAFETY: `self` is proof of SSSE3.
+        join(block.map(|v| movemask(unsafe { _mm_cmpeq_epi8(v, _mm_shuffle_epi8(table, v)) })))
+    }
+
+    #[inline(always)]
+    fn operators(self, block: Self::Block) -> u64 {
+        let table = load16(&OPERATORS);
+        // SAFETY: `self` is proof of SSSE3.
+        join(block.map(|v| unsafe {
+            let folded = _mm_or_si128(v, _mm_set1_epi8(0x20));
+            movemask(_mm_cmpeq_epi8(folded, _mm_shuffle_epi8(table, v)))
+        }))
+    }
+
+    #[inline(always)]
+    fn prefix_xor(self, bits: u64) -> u64 {
+        // SAFETY: `self` is proof of PCLMULQDQ.
+        unsafe { prefix_xor(bits) }
+    }
+
+    #[inline(always)]
+    fn uuid(self, text: &[u8; 36]) -> Option<[u8; 16]> {
+        // SAFETY: `self` is proof of SSE4.2.
+        unsafe { uuid(text) }
+    }
+
+    #[inline(always)]
+    fn unplain(self, text: &[u8; 32]) -> u32 {
+        let halves = [load16(part(text, 0)), load16(part(text, 16))];
+        // SAFETY: SSE2 is part of x86-64. A non-ASCII byte has its top bit set as it is.
+        let masks = halves.map(|v| unsafe {
+            movemask(_mm_or_si128(v, _mm_cmpeq_epi8(v, _mm_set1_epi8(b'\\' as i8))))
+        });
+        (masks[0] | masks[1] << 16) as u32
+    }
+
+    #[inline(always)]
+    fn digits(self, text: &[u8; 16]) -> u32 {
+        digits(load16(text))
+    }
+}
+
+/// Carry-less multiplication by all ones adds every bit to all above it.
+#[inline]
+#[target_feature(enable = "pclmulqdq")]
+pub(super) fn prefix_xor(bits: u64) -> u64 {
+    let product = _mm_clmulepi64_si128(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1), 0);
+    _mm_cvtsi128_si64(product) as u64
+}
+
+#[inline(always)]
+pub(super) fn digits(text: __m128i) -> u32 {
+    // SAFETY: SSE2 is part of x86-64.
+    unsafe {
+        let value = _mm_sub_epi8(text, _mm_set1_epi8(b'0' as i8));
+        movemask(_mm_cmpeq_epi8(_mm_min_epu8(value, _mm_set1_epi8(9)), value)) as u32
+    }
+}
+
+#[inline(always)]
+pub(super) fn digits16(text: &[u8; 16]) -> u32 {
+    digits(load16(text))
+}
+
+/// The 32 digits are gathered in the order in which the row wants their bytes, each half backwards.
+#[inline]
+#[target_feature(enable = "sse4.2")]
+pub(super) fn uuid(text: &[u8; 36]) -> Option<[u8; 16]> {
+    let (first, middle, last) =
+        (load16(part(text, 0)), load16(part(text, 16)), load16(part(text, 20)));
+    let dash = _mm_set1_epi8(b'-' as i8);
+    let dashes_first = _mm_movemask_epi8(_mm_cmpeq_epi8(first, dash)) & 0x2100;
+    let dashes_middle = _mm_movemask_epi8(_mm_cmpeq_epi8(middle, dash)) & 0x84;
+    // Text offsets of the high half's bytes, last byte first: 16 14 11 9 6 4 2 0, each with its
+    // low digit next to it. The byte at 16 comes from `middle`, the rest from `first`.
+    let high = _mm_or_si128(
+        _mm_shuffle_epi8(
+            first,
+            _mm_setr_epi8(-1, -1, 14, 15, 11, 12, 9, 10, 6, 7, 4, 5, 2, 3, 0, 1),
+        ),
+        _mm_shuffle_epi8(
+            middle,
+            _mm_setr_epi8(0, 1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1),
+        ),
+    );
+    // The same of the low half: 34 32 30 28 26 24 21 19; 19 comes from `middle`.
+    let low = _mm_or_si128(
+        _mm_shuffle_epi8(
+            last,
+            _mm_setr_epi8(14, 15, 12, 13, 10, 11, 8, 9, 6, 7, 4, 5, 1, 2, -1, 0),
+        ),
+        _mm_shuffle_epi8(
+            middle,
+            _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 3, -1),
+        ),
+    );
+    let (high, high_valid) = hex_values(high);
+    let (low, low_valid) = hex_values(low);
+    let valid = _mm_movemask_epi8(_mm_and_si128(high_valid, low_valid));
+    if dashes_first | dashes_middle != 0x2184 || valid != 0xffff {
+        return None;
+    }
+    let weights = _mm_set1_epi16(0x0110);
+    let bytes = _mm_packus_epi16(_mm_maddubs_epi16(high, weights), _mm_maddubs_epi16(low, weights));
+    let mut row = [0; 16];
+    // SAFETY: an unaligned store of 16 bytes into 16 bytes.
+    unsafe { _mm_storeu_si128(row.as_mut_ptr().cast(), bytes) };
+    Some(row)
+}
+
+/// The value of each hexadecimal digit, and 0xff where there is one.
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn hex_values(text: __m128i) -> (__m128i, __m128i) {
+    let digit = _mm_sub_epi8(text, _mm_set1_epi8(b'0' as i8));
+    let letter = _mm_sub_epi8(_mm_or_si128(text, _mm_set1_epi8(0x20)), _mm_set1_epi8(b'a' as i8));
+    let is_digit = _mm_cmpeq_epi8(_mm_min_epu8(digit, _mm_set1_epi8(9)), digit);
+    let is_letter = _mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8(5)), letter);
+    let letter = _mm_add_epi8(letter, _mm_set1_epi8(10));
+    (_mm_blendv_epi8(letter, digit, is_digit), _mm_or_si128(is_digit, is_letter))
+}
+
+/// Tests call this only where [`detected`] is true.
+#[cfg(test)]
+pub(super) fn for_tests() -> Sse42 {
+    assert!(detected());
+    Sse42(())
+}

@@ -1,0 +1,354 @@
+//! The body of `POST /api/v1/events` to rows of `proto::row` layout 1, in two stages.
+//!
+//! Stage 1 (`index`) finds, part by part, where tokens begin and checks the insides of strings.
+//! Stage 2 goes over the tokens: `event` takes usual events straight to rows; `walk` knows the whole
+//! grammar and schema and takes everything else. What `event` takes, `walk` would take with the same
+//! result. `kernel` has the instructions of both, chosen once for the CPU. Nothing here knows
+//! sockets, HTTP or what becomes of the rows.
+//!
+//! Order of judgement: the JSON grammar of the whole body, then the application, then the rules in
+//! the order of the body. Nothing is allocated after [`BatchPass::new`].
+
+mod error;
+mod escape;
+mod event;
+mod index;
+mod kernel;
+mod row;
+mod rules;
+mod timestamp;
+mod value;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use proto::limits::PARTIAL_ERRORS_MAX;
+
+pub use error::{Field, JsonError, Rejection, Rule, RuleError};
+pub use row::OUT_SLACK_BYTES;
+
+use event::{Events, Stop, room_needed};
+use index::{BLOCK_BYTES, Carry, Scan};
+use kernel::Kernel;
+use row::Shared;
+use timestamp::DateMemo;
+use value::{Malformed, byte_at};
+use walk::Walk;
+
+/// What stage 1 scans at a time: text and tokens of one part fit into a core's own cache.
+const PART_BYTES: usize = 32 * 1024;
+
+/// Tokens of an event that one part ends in may wait for the next part: this many at most.
+const WAITING_TOKENS_MAX: usize = 4 * 1024;
+
+/// The facts of a request that its body is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchStart {
+    /// The application of the request's key, big-endian.
+    pub app_id: [u8; 16],
+    pub received_at_ms: i64,
+    /// The earliest and the latest timestamp that an event may have.
+    pub timestamp_min_ms: i64,
+    pub timestamp_max_ms: i64,
+    /// Whether good events are stored although others are not.
+    pub partial: bool,
+}
+
+/// What one call of [`BatchPass::run`] came to. `written` and `rows` are of this call alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Call again with the same body.
+    Paused { written: usize, rows: u32 },
+    /// Unless the verdict is `Accepted`, all rows of the batch are to be dropped.
+    Done { written: usize, rows: u32, verdict: Verdict },
+}
+
+/// The judgement of a whole body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Accepted {
+        stored: u32,
+        /// Only in partial mode.
+        rejected: u32,
+    },
+    /// Not JSON, at this byte.
+    Malformed {
+        offset: usize,
+        error: JsonError,
+    },
+    /// Meant for another application than the key's.
+    WrongApp,
+    Invalid(RuleError),
+}
+
+/// The pass over one body at a time, and its scratch memory. One per shard is enough for bodies that
+/// are done in one call; a body that pauses keeps its own.
+pub struct BatchPass {
+    kernel: Kernel,
+    start: BatchStart,
+    shared: Shared,
+    memo: DateMemo,
+    carry: Carry,
+    walk: Walk,
+    /// Offsets into the body; those in `at..count` are still to be taken.
+    tokens: Vec<u32>,
+    at: usize,
+    count: usize,
+    /// The body is scanned up to here.
+    scanned: usize,
+    /// Nothing past the fault is scanned or walked.
+    fault: Option<Malformed>,
+    rejections: Vec<Rejection>,
+    state: State,
+    /// Switches `event` off, so that tests can compare.
+    walk_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    /// The body's length, which must stay the same.
+    Running(Option<usize>),
+}
+
+impl Default for BatchPass {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BatchPass {
+    pub fn new() -> Self {
+        Self::with_kernel(Kernel::detect())
+    }
+
+    fn with_kernel(kernel: Kernel) -> Self {
+        let start = BatchStart {
+            app_id: [0; 16],
+            received_at_ms: 0,
+            timestamp_min_ms: 0,
+            timestamp_max_ms: 0,
+            partial: false,
+        };
+        BatchPass {
+            kernel,
+            start,
+            shared: Shared::default(),
+            memo: DateMemo::EMPTY,
+            carry: Carry::default(),
+            walk: Walk::new(&start),
+            // A token a byte, those that wait, the sentinel, and what stage 1 writes past the last.
+            tokens: vec![0; PART_BYTES + WAITING_TOKENS_MAX + 1 + BLOCK_BYTES],
+            at: 0,
+            count: 0,
+            scanned: 0,
+            fault: None,
+            rejections: Vec::with_capacity(PARTIAL_ERRORS_MAX),
+            state: State::Idle,
+            walk_only: false,
+        }
+    }
+
+    /// Makes ready for a new body; what was left of another is forgotten.
+    pub fn begin(&mut self, start: BatchStart) {
+        self.start = start;
+        self.shared = Shared {
+            app_id: proto::row::uuid_to_row(start.app_id),
+            received_at_ms: start.received_at_ms.to_le_bytes(),
+        };
+        self.carry = Carry::default();
+        self.walk = Walk::new(&start);
+        self.at = 0;
+        self.count = 0;
+        self.scanned = 0;
+        self.fault = None;
+        self.rejections.clear();
+        self.state = State::Running(None);
+    }
+
+    /// The events that a partial batch leaves out, the first hundred.
+    pub fn rejections(&self) -> &[Rejection] {
+        &self.rejections
+    }
+
+    /// Works on about `budget_bytes` of `body`, which is the same in each call until `Done`, and
+    /// writes rows to `out[..written]`. Pauses when the budget is used up, or when `out` has less
+    /// room than the next event may need: the lesser of `ROW_BYTES_MAX` and what is left of the
+    /// body, and [`OUT_SLACK_BYTES`]. Each call ends the event that it finds begun, or gets a part
+    /// of the body further, if `out` has that room.
+    ///
+    /// With `out.len() >= body.len() + OUT_SLACK_BYTES` and no bound on the budget one call is `Done`.
+    pub fn run(&mut self, body: &[u8], out: &mut [u8], budget_bytes: usize) -> Step {
+        match self.state {
+            State::Running(None) => self.state = State::Running(Some(body.len())),
+            State::Running(Some(length)) => assert_eq!(length, body.len(), "the same body"),
+            State::Idle => panic!("a pass begins before it runs"),
+        }
+        assert!(body.len() < u32::MAX as usize, "offsets are 32 bits wide");
+        let mut call = Call { written: 0, rows: 0, pause_at: usize::MAX, advanced: false };
+        let verdict = self.go_on(body, out, budget_bytes, &mut call);
+        let Call { written, rows, .. } = call;
+        match verdict {
+            None => Step::Paused { written, rows },
+            Some(verdict) => {
+                self.state = State::Idle;
+                Step::Done { written, rows, verdict }
+            }
+        }
+    }
+
+    /// `None` to pause.
+    fn go_on(
+        &mut self,
+        body: &[u8],
+        out: &mut [u8],
+        budget_bytes: usize,
+        call: &mut Call,
+    ) -> Option<Verdict> {
+        if body.starts_with(b"\xef\xbb\xbf") {
+            return Some(Verdict::Malformed { offset: 0, error: JsonError::ByteOrderMark });
+        }
+        call.pause_at = self.position().saturating_add(budget_bytes.max(1));
+        if let Some(start) = self.walk.event_start()
+            && out.len() < room_needed(body, start as usize)
+        {
+            return None;
+        }
+        loop {
+            let pause = match self.take_tokens(body, out, call) {
+                Ok(pause) => pause,
+                Err(Malformed { offset, error }) => {
+                    return Some(Verdict::Malformed { offset, error });
+                }
+            };
+            if pause {
+                return None;
+            }
+            if let Some(Malformed { offset, error }) = self.fault {
+                return Some(Verdict::Malformed { offset, error });
+            }
+            if self.scanned == body.len() && self.count > 0 {
+                return Some(self.walk.finish(body, &self.start));
+            }
+            if call.advanced && self.scanned >= call.pause_at {
+                return None;
+            }
+            self.scan_part(body);
+            call.advanced = true;
+        }
+    }
+
+    /// Where stage 2 stands, in bytes of the body.
+    fn position(&self) -> usize {
+        if self.at < self.count { self.tokens[self.at] as usize } else { self.scanned }
+    }
+
+    /// Takes tokens until the last one, which waits for the next to end it. True to pause.
+    fn take_tokens(
+        &mut self,
+        body: &[u8],
+        out: &mut [u8],
+        call: &mut Call,
+    ) -> Result<bool, Malformed> {
+        // Set when an event has waited for more tokens, or is not usual.
+        let mut look_closely = None;
+        while self.at + 1 < self.count {
+            let token = self.tokens[self.at];
+            if self.walk.before_event() && byte_at(body, token) == b'{' {
+                if !self.walk_only && look_closely != Some(token) {
+                    let stop = self.take_usual_events(body, out, call);
+                    match stop {
+                        Stop::Pause => return Ok(true),
+                        Stop::AfterEvent => {}
+                        Stop::AtEvent => look_closely = self.tokens.get(self.at).copied(),
+                        Stop::Starved if self.may_wait(body) => return Ok(false),
+                        Stop::Starved => look_closely = self.tokens.get(self.at).copied(),
+                    }
+                    continue;
+                }
+                let start = token as usize;
+                if start >= call.pause_at || out.len() - call.written < room_needed(body, start) {
+                    return Ok(true);
+                }
+            }
+            let next = self.tokens[self.at + 1];
+            let taken = self.walk.take(body, token, next, &self.start, &mut self.rejections)?;
+            self.at += 1;
+            call.advanced = true;
+            if let Some(event) = taken {
+                call.written = row::write(body, &event, &self.shared, out, call.written);
+                call.rows += 1;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the tokens at hand may wait for those of the next part.
+    fn may_wait(&self, body: &[u8]) -> bool {
+        self.fault.is_none()
+            && self.scanned < body.len()
+            && self.count - self.at <= WAITING_TOKENS_MAX
+    }
+
+    fn take_usual_events(&mut self, body: &[u8], out: &mut [u8], call: &mut Call) -> Stop {
+        let mut events = Events {
+            body,
+            tokens: &self.tokens[self.at..self.count],
+            out,
+            written: call.written,
+            event_count: self.walk.event_count(),
+            pause_at: call.pause_at,
+            timestamps_ms: self.start.timestamp_min_ms..=self.start.timestamp_max_ms,
+            shared: self.shared,
+            memo: &mut self.memo,
+        };
+        let progress = self.kernel.events(&mut events);
+        self.walk.skip_events(progress.events, progress.stop != Stop::AfterEvent);
+        self.at += progress.tokens;
+        call.written = progress.written;
+        call.rows += progress.events;
+        call.advanced |= progress.events > 0;
+        progress.stop
+    }
+
+    /// Stage 1 over the next part, behind the tokens that wait.
+    fn scan_part(&mut self, body: &[u8]) {
+        self.tokens.copy_within(self.at..self.count, 0);
+        self.count -= self.at;
+        self.at = 0;
+        let to = body.len().min(self.scanned + PART_BYTES);
+        self.kernel.scan(&mut Scan {
+            body,
+            from: self.scanned,
+            to,
+            carry: &mut self.carry,
+            tokens: &mut self.tokens,
+            count: &mut self.count,
+            fault: &mut self.fault,
+        });
+        self.scanned = to;
+        match self.fault {
+            // Tokens past the fault mean nothing; the one before it is never ended.
+            Some(fault) => {
+                let sound =
+                    self.tokens[..self.count].partition_point(|t| (*t as usize) < fault.offset);
+                self.count = sound;
+            }
+            None if to == body.len() => {
+                self.tokens[self.count] = to as u32;
+                self.count += 1;
+            }
+            None => {}
+        }
+    }
+}
+
+/// The bounds and the result of one call.
+struct Call {
+    written: usize,
+    rows: u32,
+    /// No event is begun from here on, and no part is scanned once the call has `advanced`.
+    pause_at: usize,
+    advanced: bool,
+}

@@ -1,7 +1,13 @@
+//! Ingestion: HTTP in, journal, forwarder out. See `ARCHITECTURE.md` at the root for an event's way.
+
 pub mod admin;
 pub mod config;
-pub mod keys;
-pub mod metrics;
+pub mod connection;
+pub mod driver;
 pub mod http;
+pub mod inflate;
 pub mod journal;
 pub mod json;
+pub mod keys;
+pub mod metrics;
+pub mod shard;

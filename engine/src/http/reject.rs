@@ -92,6 +92,17 @@ impl Reject {
         Reject::TrailersTooLarge,
     ];
 
+    /// The labels of [`Reject::ALL`], in its order.
+    pub const LABELS: [&'static str; Reject::ALL.len()] = {
+        let mut labels = [""; Reject::ALL.len()];
+        let mut index = 0;
+        while index < labels.len() {
+            labels[index] = Reject::ALL[index].label();
+            index += 1;
+        }
+        labels
+    };
+
     /// Whether the connection ends with the answer. It always does: where the next request begins
     /// is unknown, or was said by bytes not to be trusted.
     pub const fn closes(self) -> bool {

@@ -54,16 +54,19 @@ pub enum TimeoutKind {
     Drain,
     /// The client does not read its answers.
     Write,
+    /// The journal did not make a batch durable in time.
+    Ack,
 }
 
 impl TimeoutKind {
-    pub const ALL: [TimeoutKind; 6] = [
+    pub const ALL: [TimeoutKind; 7] = [
         TimeoutKind::Idle,
         TimeoutKind::Head,
         TimeoutKind::Body,
         TimeoutKind::BodyRate,
         TimeoutKind::Drain,
         TimeoutKind::Write,
+        TimeoutKind::Ack,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -74,6 +77,7 @@ impl TimeoutKind {
             TimeoutKind::BodyRate => "body_rate",
             TimeoutKind::Drain => "drain",
             TimeoutKind::Write => "write",
+            TimeoutKind::Ack => "ack",
         }
     }
 }

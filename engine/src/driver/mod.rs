@@ -1,0 +1,109 @@
+//! The only place that touches sockets, pollers and rings. A driver moves bytes, journal writes and
+//! the time between the kernel and one [`Shard`]; it decides nothing.
+//!
+//! One driver runs on one pinned thread with a listener of its own (SO_REUSEPORT): nothing is shared
+//! between shards.
+
+mod buffer_ring;
+mod clock;
+mod epoll;
+mod socket;
+mod system;
+mod uring;
+mod writer;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::journal::JournalFailed;
+use crate::shard::Shard;
+
+pub use socket::{bind_listeners, raise_file_limit};
+pub use system::{available_cores, lower_priority, pin_to_core};
+
+/// How a shard's thread is told to stop.
+pub struct Control {
+    stop: AtomicBool,
+    wake: system::EventFd,
+}
+
+impl Control {
+    pub fn new() -> io::Result<Arc<Control>> {
+        Ok(Arc::new(Control { stop: AtomicBool::new(false), wake: system::EventFd::new()? }))
+    }
+
+    /// Takes no new connections, answers what was asked, then ends.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake.signal();
+    }
+
+    /// Makes the shard's loop turn once: something outside has changed.
+    pub fn wake(&self) {
+        self.wake.signal();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// How a driver ended.
+#[derive(Debug)]
+pub enum Exit {
+    /// Told to stop; everything asked before was answered.
+    Drained,
+    /// Told to stop; something was still open when the time was up.
+    DeadlinePassed,
+    /// The journal failed, and every client was told.
+    JournalFailed,
+}
+
+pub type OnJournalFailed = Box<dyn FnOnce(&JournalFailed) + Send>;
+
+/// What a driver runs with.
+pub struct Seat {
+    pub shard: Shard,
+    /// Taken when the shard stops accepting.
+    pub listener: Option<TcpListener>,
+    pub control: Arc<Control>,
+    /// Journal writes under way at once.
+    pub writes_in_flight_max: usize,
+    /// From the stop to the moment when open connections are dropped.
+    pub drain_deadline: Duration,
+    /// Called once, on the shard's thread, when its journal has failed.
+    pub on_journal_failed: Option<OnJournalFailed>,
+}
+
+/// Which driver to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// io_uring where the kernel has what it takes, else epoll.
+    Auto,
+    Uring,
+    Epoll,
+}
+
+/// Runs a shard on the calling thread until it ends. `on_start` is told which driver it is.
+pub fn run(choice: Choice, seat: Seat, on_start: impl FnOnce(&'static str)) -> io::Result<Exit> {
+    let seat = match choice {
+        Choice::Epoll => seat,
+        Choice::Uring | Choice::Auto => match uring::Uring::new(seat) {
+            Ok(driver) => {
+                on_start("uring");
+                return driver.run();
+            }
+            Err((error, _)) if choice == Choice::Uring => return Err(error),
+            Err((error, seat)) => {
+                tracing::info!(%error, "io_uring is not to be had here; epoll serves");
+                *seat
+            }
+        },
+    };
+    let driver = epoll::Epoll::new(seat)?;
+    on_start("epoll");
+    driver.run()
+}

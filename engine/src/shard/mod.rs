@@ -1,0 +1,312 @@
+//! One core's share of the system as a state machine: connections in, blocks and answers out.
+//!
+//! The driver calls in with bytes, completions and the time; the shard answers with [`Action`]s and
+//! journal writes. It owns no socket, reads no clock, spawns nothing and shares nothing but its
+//! counters and the immutable snapshots it was given.
+//!
+//! - `read`: bytes through a connection's phases
+//! - `admit`: the judgement of a head, in the contract's order
+//! - `store`: bodies into rows, rows into the journal
+//! - `answer`: answers in order, and the ends of connections
+//! - `watch`: deadlines
+//!
+//! Invariants: a 200 leaves only after every block of its events is synced; a refused request
+//! leaves no row; every queue is bounded by the limits; no call works longer than one slice.
+
+mod admit;
+mod answer;
+mod limits;
+mod read;
+mod store;
+mod watch;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::admin::Health;
+use crate::connection::{Connection, ConnectionId, ConnectionTable};
+use crate::http::DateCache;
+use crate::journal::{Appender, JournalFailed, Write};
+use crate::json::BatchPass;
+use crate::keys::KeyCache;
+use crate::metrics::{self, ShardCounters};
+
+pub use limits::ShardLimits;
+
+/// What the driver is to do. Each is for a connection that was open when it was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// [`Shard::take_output`] has bytes.
+    Send(ConnectionId),
+    /// Start or stop reading.
+    Read(ConnectionId, bool),
+    /// Send our FIN; go on reading.
+    HalfClose(ConnectionId),
+    /// Close the socket; the id is dead.
+    Close(ConnectionId),
+}
+
+/// The time, read once per turn of the loop.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Monotonic.
+    pub monotonic_us: u64,
+    /// Since 1970-01-01 UTC.
+    pub unix_ms: i64,
+}
+
+pub struct Shard {
+    limits: ShardLimits,
+    cors_origins: Arc<[String]>,
+    connections: ConnectionTable,
+    journal: Appender,
+    keys: KeyCache,
+    pass: BatchPass,
+    health: Arc<Health>,
+    counters: Arc<ShardCounters>,
+    now: Now,
+    date: DateCache,
+    index: usize,
+    /// Since the journal last refused for want of space; `/readyz` says so until it takes again.
+    full: bool,
+    /// Requests whose block is not yet synced, in the order of their sequences.
+    unsynced: VecDeque<(u64, ConnectionId)>,
+    /// Connections whose body waits for room in the journal, first come first served.
+    waiting: VecDeque<ConnectionId>,
+    /// Connections whose body is worked on in slices, in rotation.
+    working: VecDeque<ConnectionId>,
+    /// Nothing in `working` can move before the next sync.
+    work_stalled: bool,
+    /// There is one, so one long body is parsed at a time: a chain's buffers are taken one by one,
+    /// and two half-built chains could wait for each other for ever.
+    long_pass: Option<Box<BatchPass>>,
+    inflating_count: usize,
+    body_reserved_bytes: usize,
+    spare_buffers: Vec<Vec<u8>>,
+    actions: Vec<Action>,
+    watch_cursor: usize,
+    draining: bool,
+}
+
+impl Shard {
+    pub fn new(
+        index: usize,
+        limits: ShardLimits,
+        cors_origins: Arc<[String]>,
+        journal: Appender,
+        keys: KeyCache,
+        health: Arc<Health>,
+        counters: Arc<ShardCounters>,
+    ) -> Shard {
+        Shard {
+            limits,
+            cors_origins,
+            connections: ConnectionTable::new(),
+            journal,
+            keys,
+            pass: BatchPass::new(),
+            health,
+            counters,
+            now: Now::default(),
+            date: DateCache::default(),
+            index,
+            full: false,
+            unsynced: VecDeque::new(),
+            waiting: VecDeque::new(),
+            working: VecDeque::new(),
+            work_stalled: false,
+            long_pass: Some(Box::new(BatchPass::new())),
+            inflating_count: 0,
+            body_reserved_bytes: 0,
+            spare_buffers: Vec::new(),
+            actions: Vec::new(),
+            watch_cursor: 0,
+            draining: false,
+        }
+    }
+
+    /// The driver read the clock; called once per turn, before anything else of that turn.
+    pub fn set_now(&mut self, now: Now) {
+        debug_assert!(now.monotonic_us >= self.now.monotonic_us, "monotonic time never goes back");
+        self.now = now;
+    }
+
+    /// A client connected. `None` when the shard is full: close the socket.
+    pub fn on_accept(&mut self) -> Option<ConnectionId> {
+        if self.connections.open_count() >= self.limits.connections_max
+            || self.draining
+            || self.journal.failed().is_some()
+        {
+            metrics::add(&self.counters.connections_refused, 1);
+            return None;
+        }
+        metrics::add(&self.counters.connections_accepted, 1);
+        let id = self.connections.insert(Connection::new(self.now.monotonic_us));
+        metrics::set(&self.counters.connections_open, self.connections.open_count() as u64);
+        Some(id)
+    }
+
+    /// Bytes arrived. The driver may reuse `input` when this returns.
+    pub fn on_bytes(&mut self, id: ConnectionId, input: &[u8]) {
+        let Some(mut connection) = self.connections.take(id) else { return };
+        if connection.held.is_empty() {
+            let consumed = self.consume(id, &mut connection, input);
+            if consumed < input.len() {
+                self.hold(&mut connection, &input[consumed..]);
+            }
+        } else {
+            connection.held.extend_from_slice(input);
+            self.consume_held(id, &mut connection);
+        }
+        self.settle(id, connection);
+    }
+
+    /// The peer sent its FIN. What it asked before is still answered.
+    pub fn on_input_end(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.connections.take(id) else { return };
+        connection.input_ended = true;
+        self.end_input(&mut connection);
+        self.settle(id, connection);
+    }
+
+    /// The socket failed: nothing can be sent any more.
+    pub fn on_lost(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.take(id) {
+            self.retire(id, connection);
+        }
+    }
+
+    /// The bytes to send next; the driver gives the buffer back through [`Self::on_sent`].
+    pub fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+        let now_us = self.now.monotonic_us;
+        let spare = self.spare_buffers.pop().unwrap_or_default();
+        let Some(connection) = self.connections.get_mut(id) else {
+            self.spare_buffers.push(spare);
+            return None;
+        };
+        connection.send_queued = false;
+        if connection.sending || connection.out.is_empty() {
+            self.spare_buffers.push(spare);
+            return None;
+        }
+        connection.sending = true;
+        connection.sending_count = std::mem::take(&mut connection.out_count);
+        connection.send_since_us = now_us;
+        Some(std::mem::replace(&mut connection.out, spare))
+    }
+
+    /// Part of the output left: the peer is alive.
+    pub fn on_send_progress(&mut self, id: ConnectionId) {
+        let now_us = self.now.monotonic_us;
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.send_since_us = now_us;
+        }
+    }
+
+    /// All of the buffer that [`Self::take_output`] gave was sent.
+    pub fn on_sent(&mut self, id: ConnectionId, buffer: Vec<u8>) {
+        self.recycle(buffer);
+        let Some(mut connection) = self.connections.take(id) else { return };
+        connection.sending = false;
+        connection.sending_count = 0;
+        if connection.out.is_empty() {
+            let empty = std::mem::take(&mut connection.out);
+            self.recycle(empty);
+        }
+        if !connection.held.is_empty() {
+            self.consume_held(id, &mut connection);
+        }
+        self.settle(id, connection);
+    }
+
+    /// The next journal write to submit, if one pays now.
+    pub fn next_write(&mut self) -> Option<Write> {
+        let write = self.journal.next_write()?;
+        metrics::add(&self.counters.journal_writes, 1);
+        metrics::add(&self.counters.journal_bytes, write.bytes() as u64);
+        metrics::add(&self.counters.blocks_sealed, write.slices().len() as u64);
+        Some(write)
+    }
+
+    /// A journal write ended. An error is the end of this shard: every request that waits for a
+    /// sync is answered 503, every connection closes, and the driver closes the listener.
+    pub fn on_write_done(
+        &mut self,
+        write: Write,
+        result: std::io::Result<usize>,
+    ) -> Result<(), JournalFailed> {
+        match self.journal.on_write_done(write, result) {
+            Ok(synced_through) => {
+                self.work_stalled = false;
+                self.release_synced(synced_through);
+                self.retry_waiting();
+                Ok(())
+            }
+            Err(failed) => {
+                self.fail_all();
+                Err(failed)
+            }
+        }
+    }
+
+    /// Whether [`Self::turn`] has something to do at once.
+    pub fn has_work(&self) -> bool {
+        !self.working.is_empty() && !self.work_stalled
+    }
+
+    /// A few slices of the long work, and what changed outside: segments made ready.
+    pub fn turn(&mut self) {
+        self.journal.poll_segments();
+        for _ in 0..store::SLICES_PER_TURN {
+            if !self.has_work() {
+                break;
+            }
+            self.work_one_slice();
+        }
+    }
+
+    /// Deadlines of some of the connections; call every [`watch::TICK_US`].
+    pub fn tick(&mut self) {
+        self.work_stalled = false;
+        self.watch();
+        self.retry_waiting();
+        self.probe_full();
+    }
+
+    /// Stop taking new requests: idle connections close now, others after their answers.
+    pub fn begin_drain(&mut self) {
+        self.draining = true;
+        for index in 0..self.connections.slot_count() {
+            if let Some(id) = self.connections.id_at(index)
+                && let Some(connection) = self.connections.take(id)
+            {
+                self.settle(id, connection);
+            }
+        }
+    }
+
+    /// After [`Self::begin_drain`]: nothing is open and nothing waits for a sync that may come.
+    pub fn is_drained(&self) -> bool {
+        let settled = self.journal.failed().is_some() || !self.journal.has_unsynced();
+        self.connections.open_count() == 0 && settled
+    }
+
+    /// Whether the driver should read from this connection; `None` when it is gone.
+    pub fn is_reading(&mut self, id: ConnectionId) -> Option<bool> {
+        self.connections.get_mut(id).map(|connection| connection.reading)
+    }
+
+    pub fn failed(&self) -> Option<&JournalFailed> {
+        self.journal.failed()
+    }
+
+    /// Moves the actions since the last call into `actions`, which must be empty.
+    pub fn take_actions(&mut self, actions: &mut Vec<Action>) {
+        debug_assert!(actions.is_empty());
+        std::mem::swap(&mut self.actions, actions);
+    }
+
+    pub fn tick_interval_us() -> u64 {
+        watch::TICK_US
+    }
+}

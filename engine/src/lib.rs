@@ -8,6 +8,7 @@ pub mod http;
 pub mod inflate;
 pub mod journal;
 pub mod json;
+pub mod forward;
 pub mod keys;
 pub mod metrics;
 pub mod shard;

@@ -108,7 +108,7 @@ fn a_damaged_snapshot_is_refused_with_its_place() {
     };
     check("", "not a JSON key snapshot");
     check("{\"version\":1}", "keys");
-    check("{\"version\":-1,\"keys\":[]}", "version");
+    check("{\"version\":-1,\"keys\":[]}", "-1");
     check(
         "{\"version\":1,\"keys\":[{\"sha256\":\"ab\",\"app_id\":\"\",\"scopes\":[]}]}",
         "keys[0].sha256",

@@ -1,7 +1,11 @@
 //! The admin port: `/healthz`, `/readyz`, `/metrics`, `/version`.
 //!
-//! Owns the health of the process and how it is shown; knows nothing of how events are taken.
+//! Owns the health of the process and how it is shown; knows nothing of how events are taken. Its
+//! address belongs on loopback: it asks nobody for a key.
 
 mod health;
+mod pages;
+mod server;
 
 pub use health::{Ailment, Component, Health, HealthReport, Level};
+pub use server::AdminServer;

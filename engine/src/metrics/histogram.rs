@@ -69,7 +69,7 @@ impl Merged {
     /// Upper bound in seconds and count of each bucket, not cumulated.
     pub fn buckets(&self) -> Vec<(f64, u64)> {
         let bound = |index: usize| match index {
-            last if last == HISTOGRAM_BUCKETS - 1 => f64::MAX,
+            last if last == HISTOGRAM_BUCKETS - 1 => f64::INFINITY,
             index => (1u64 << index) as f64 / 1e6,
         };
         self.counts.iter().enumerate().map(|(index, count)| (bound(index), *count)).collect()

@@ -1,0 +1,176 @@
+//! Blocks into batches, one INSERT each, and completions in any order into contiguous marks.
+//!
+//! Pure: time comes in as an argument. A request that spans several blocks goes into one batch whole,
+//! so that it becomes visible at once; only a chain longer than any request may be is cut.
+
+use super::SourceBlock;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Blocks of one source that may be handed out beyond its first unfinished one.
+const BLOCKS_AHEAD_MAX: usize = 1 << 16;
+
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    pub rows_max: usize,
+    pub bytes_max: usize,
+    /// A chain longer than this is no single request and is cut.
+    pub chain_bytes_max: usize,
+    /// How long a batch that is not full waits for more.
+    pub linger: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct BatchBlock {
+    pub source: usize,
+    pub block: SourceBlock,
+}
+
+/// What one INSERT sends. Never empty, of one row layout.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub id: u64,
+    pub layout: u16,
+    pub blocks: Vec<BatchBlock>,
+    pub rows: usize,
+    pub bytes: usize,
+    /// When it is sent even though it is not full.
+    due: Instant,
+}
+
+#[derive(Default)]
+struct Source {
+    /// Blocks whose last request goes on in a block that is not here yet.
+    chain: Vec<SourceBlock>,
+    chain_bytes: usize,
+    /// Sequences taken and not yet marked, in order, and whether each is finished.
+    unmarked: VecDeque<(u64, bool)>,
+}
+
+pub struct Batcher {
+    limits: BatchLimits,
+    sources: Vec<Source>,
+    open: Option<Batch>,
+    sealed: VecDeque<Batch>,
+    in_flight: HashMap<u64, Vec<(usize, u64)>>,
+    next_id: u64,
+}
+
+impl Batcher {
+    pub fn new(limits: BatchLimits, sources: usize) -> Batcher {
+        Batcher {
+            limits,
+            sources: (0..sources).map(|_| Source::default()).collect(),
+            open: None,
+            sealed: VecDeque::new(),
+            in_flight: HashMap::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Whether a block of this source may be pushed now. False while a full batch waits, which
+    /// bounds what is held in memory.
+    pub fn wants(&self, source: usize) -> bool {
+        self.sealed.is_empty() && self.sources[source].unmarked.len() < BLOCKS_AHEAD_MAX
+    }
+
+    pub fn push(&mut self, source: usize, block: SourceBlock, now: Instant) {
+        let from = &mut self.sources[source];
+        from.unmarked.push_back((block.header.id.sequence, false));
+        from.chain_bytes += block.payload.len();
+        // One layout per INSERT, and so per chain.
+        let ends = !block.header.continues() || from.chain_bytes >= self.limits.chain_bytes_max;
+        from.chain.push(block);
+        if ends {
+            from.chain_bytes = 0;
+            let unit = std::mem::take(&mut from.chain);
+            self.append(source, unit, now);
+        }
+    }
+
+    fn append(&mut self, source: usize, unit: Vec<SourceBlock>, now: Instant) {
+        let rows: usize = unit.iter().map(|block| block.header.row_count as usize).sum();
+        let bytes: usize = unit.iter().map(|block| block.payload.len()).sum();
+        let layout = unit[0].header.layout;
+        let fits = |open: &Batch| {
+            open.layout == layout
+                && open.rows + rows <= self.limits.rows_max
+                && open.bytes + bytes <= self.limits.bytes_max
+        };
+        if self.open.as_ref().is_some_and(|open| !fits(open)) {
+            self.seal();
+        }
+        let open = self.open.get_or_insert_with(|| {
+            self.next_id += 1;
+            let due = now + self.limits.linger;
+            Batch { id: self.next_id, layout, blocks: Vec::new(), rows: 0, bytes: 0, due }
+        });
+        open.rows += rows;
+        open.bytes += bytes;
+        open.blocks.extend(unit.into_iter().map(|block| BatchBlock { source, block }));
+        if open.rows >= self.limits.rows_max || open.bytes >= self.limits.bytes_max {
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        self.sealed.extend(self.open.take());
+    }
+
+    /// The next batch to send: a full one, or one that has waited long enough, or with `flush` any.
+    /// It counts as in flight until [`Batcher::done`].
+    pub fn take(&mut self, now: Instant, flush: bool) -> Option<Batch> {
+        if self.sealed.is_empty() && self.open.as_ref().is_some_and(|open| flush || now >= open.due)
+        {
+            self.seal();
+        }
+        let batch = self.sealed.pop_front()?;
+        let sequences =
+            batch.blocks.iter().map(|entry| (entry.source, entry.block.header.id.sequence));
+        self.in_flight.insert(batch.id, sequences.collect());
+        Some(batch)
+    }
+
+    /// When the batch being filled is due.
+    pub fn due(&self) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.due)
+    }
+
+    /// Batch `id` is finished for good. Gives, for each source whose contiguous prefix grew, the
+    /// last sequence of it.
+    pub fn done(&mut self, id: u64) -> Vec<(usize, u64)> {
+        let finished = self.in_flight.remove(&id).expect("a batch is taken before it is done");
+        let mut touched: Vec<usize> = Vec::new();
+        for (source, sequence) in finished {
+            let unmarked = &mut self.sources[source].unmarked;
+            let at = unmarked
+                .binary_search_by_key(&sequence, |(sequence, _)| *sequence)
+                .expect("an unfinished block is unmarked");
+            unmarked[at].1 = true;
+            if !touched.contains(&source) {
+                touched.push(source);
+            }
+        }
+        let mut marks = Vec::new();
+        for source in touched {
+            let unmarked = &mut self.sources[source].unmarked;
+            let mut through = None;
+            while let Some((sequence, true)) = unmarked.front().copied() {
+                through = Some(sequence);
+                unmarked.pop_front();
+            }
+            marks.extend(through.map(|sequence| (source, sequence)));
+        }
+        marks
+    }
+
+    /// Nothing is held or in flight. A chain whose end has not come does not count: its request was
+    /// never acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_none() && self.sealed.is_empty() && self.in_flight.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[path = "batcher_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+use super::super::backoff::Pace;
+use super::super::{BatchLimits, Batcher};
+use super::*;
+use crate::metrics::InsertFailure;
+use proptest::prelude::*;
+use proto::row::Rows;
+use proto::{BlockHeader, JournalId};
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+/// A batch of blocks with this many rows each; row `n` of all has user `n`.
+fn batch(rows_per_block: &[usize]) -> Batch {
+    let limits = BatchLimits {
+        rows_max: 1_000_000,
+        bytes_max: 1 << 30,
+        chain_bytes_max: 1 << 30,
+        linger: Duration::ZERO,
+    };
+    let now = Instant::now();
+    let mut batcher = Batcher::new(limits, 1);
+    let mut user = 0;
+    for (index, rows) in rows_per_block.iter().enumerate() {
+        let mut payload = Vec::new();
+        for _ in 0..*rows {
+            let user_id = user.to_string();
+            let row = Row {
+                app_id: [1; 16],
+                event_id: [2; 16],
+                timestamp_ms: 0,
+                received_at_ms: 0,
+                event_name: b"e",
+                user_id: user_id.as_bytes(),
+                properties: b"{}",
+            };
+            row.encode(&mut payload);
+            user += 1;
+        }
+        let id = BlockId { journal_id: JournalId([9; 16]), epoch: 1, sequence: index as u64 + 1 };
+        let header = BlockHeader::seal(id, 0, 0, 0, *rows as u32, &payload);
+        batcher.push(0, SourceBlock { header, payload: payload.into() }, now);
+    }
+    batcher.take(now, true).unwrap()
+}
+
+fn refusal() -> Failure {
+    Failure::new(InsertFailure::Refused, Pace::Slow, 33, "bad row")
+}
+
+fn users(payloads: &[Bytes]) -> Vec<usize> {
+    let rows = payloads.iter().flat_map(|payload| Rows::new(payload));
+    rows.map(|row| std::str::from_utf8(row.unwrap().user_id).unwrap().parse().unwrap()).collect()
+}
+
+/// Runs a delivery against a ClickHouse that refuses any INSERT with a row of `bad`; gives the users
+/// taken, the dead ones, and how it ended.
+fn deliver(
+    rows_per_block: &[usize],
+    bad: &BTreeSet<usize>,
+    witness: bool,
+) -> (Vec<usize>, Vec<usize>, Step) {
+    let mut delivery = Delivery::new(&batch(rows_per_block));
+    let mut taken = Vec::new();
+    let mut tokens: HashMap<String, Vec<usize>> = HashMap::new();
+    loop {
+        let piece = users(&delivery.payloads());
+        assert_eq!(piece.len(), delivery.row_count());
+        let known = tokens.entry(delivery.token()).or_insert_with(|| piece.clone());
+        assert_eq!(*known, piece, "one token, one content");
+        let step = if piece.iter().any(|user| bad.contains(user)) {
+            delivery.on_refused(&refusal(), witness)
+        } else {
+            taken.extend(piece);
+            delivery.on_taken()
+        };
+        if step != Step::Send {
+            let dead = delivery.into_dead_rows();
+            let dead_bytes: Vec<Bytes> = dead.into_iter().map(|row| row.bytes).collect();
+            return (taken, users(&dead_bytes), step);
+        }
+    }
+}
+
+#[test]
+fn a_good_batch_goes_whole() {
+    let (taken, dead, step) = deliver(&[3, 4], &BTreeSet::new(), false);
+    assert_eq!((taken, dead, step), ((0..7).collect(), vec![], Step::Finished));
+}
+
+#[test]
+fn one_bad_row_is_put_aside_and_the_others_are_taken() {
+    let (mut taken, dead, step) = deliver(&[3, 4, 5], &BTreeSet::from([5]), false);
+    taken.sort();
+    let others: Vec<usize> = (0..12).filter(|user| *user != 5).collect();
+    assert_eq!((taken, dead, step), (others, vec![5], Step::Finished));
+}
+
+#[test]
+fn a_dead_row_names_its_block_and_its_place_in_it() {
+    let mut delivery = Delivery::new(&batch(&[3, 4]));
+    loop {
+        let bad = users(&delivery.payloads()).contains(&5);
+        let step = if bad { delivery.on_refused(&refusal(), false) } else { delivery.on_taken() };
+        if step == Step::Finished {
+            break;
+        }
+    }
+    let dead = delivery.into_dead_rows();
+    assert_eq!((dead[0].block.sequence, dead[0].row_index, dead[0].code), (2, 2, 33));
+    assert_eq!(dead[0].reason, "bad row");
+}
+
+#[test]
+fn a_batch_that_is_refused_whole_stalls_and_loses_nothing() {
+    for rows in [&[1][..], &[2], &[3, 4], &[1000, 1000]] {
+        let all = (0..rows.iter().sum()).collect();
+        let (taken, dead, step) = deliver(rows, &all, false);
+        assert_eq!((taken, dead, step), (vec![], vec![], Step::Stalled), "{rows:?}");
+    }
+}
+
+#[test]
+fn after_a_stall_the_same_batch_is_sent_with_the_same_token() {
+    let mut delivery = Delivery::new(&batch(&[1, 1]));
+    let (token, payloads) = (delivery.token(), delivery.payloads());
+    let mut steps = 0;
+    while delivery.on_refused(&refusal(), false) == Step::Send {
+        steps += 1;
+        assert!(steps < 10);
+    }
+    assert_eq!((delivery.token(), delivery.payloads()), (token, payloads));
+    assert_eq!(delivery.on_taken(), Step::Finished);
+}
+
+#[test]
+fn a_single_row_is_dead_only_with_a_witness() {
+    let bad = BTreeSet::from([0]);
+    assert_eq!(deliver(&[1], &bad, false), (vec![], vec![], Step::Stalled));
+    assert_eq!(deliver(&[1], &bad, true), (vec![], vec![0], Step::Finished));
+}
+
+#[test]
+fn a_row_that_is_taken_at_the_second_try_is_not_dead() {
+    let mut delivery = Delivery::new(&batch(&[1, 1]));
+    assert_eq!(delivery.on_refused(&refusal(), false), Step::Send);
+    assert_eq!(delivery.on_refused(&refusal(), false), Step::Send, "the first row");
+    assert_eq!(delivery.on_taken(), Step::Send, "the second row");
+    assert_eq!(delivery.on_taken(), Step::Finished, "the first row again");
+    assert_eq!(delivery.into_dead_rows(), []);
+}
+
+#[test]
+fn a_block_that_is_not_rows_is_put_aside_whole() {
+    let mut whole = batch(&[1, 2]);
+    let broken = Bytes::from_static(b"no rows");
+    whole.blocks[1].block.payload = broken.clone();
+    let mut delivery = Delivery::new(&whole);
+    loop {
+        let bad = delivery.payloads().contains(&broken);
+        let step = if bad { delivery.on_refused(&refusal(), false) } else { delivery.on_taken() };
+        if step == Step::Finished {
+            break;
+        }
+    }
+    let dead = delivery.into_dead_rows();
+    assert_eq!((dead.len(), &dead[0].bytes), (1, &broken));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Every row ends in ClickHouse or among the dead, once, and only bad ones among the dead.
+    #[test]
+    fn every_row_ends_in_one_place(
+        blocks in prop::collection::vec(1..12usize, 1..8),
+        bad in prop::collection::btree_set(0..60usize, 0..6),
+    ) {
+        let total: usize = blocks.iter().sum();
+        let bad: BTreeSet<usize> = bad.into_iter().filter(|user| *user < total).collect();
+        let (mut taken, mut dead, step) = deliver(&blocks, &bad, false);
+        taken.sort();
+        dead.sort();
+        if step == Step::Stalled {
+            prop_assert_eq!(bad.len(), total, "only a wholly bad batch of this size stalls");
+            prop_assert!(taken.is_empty() && dead.is_empty());
+        } else {
+            let good: Vec<usize> = (0..total).filter(|user| !bad.contains(user)).collect();
+            prop_assert_eq!(taken, good);
+            prop_assert_eq!(dead, bad.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

@@ -39,7 +39,7 @@ fn success() {
     assert_eq!(
         String::from_utf8(text).unwrap(),
         "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-         Content-Type: application/json\r\nContent-Length: 128\r\n\r\n\
+         Content-Type: application/json\r\nContent-Length: 126\r\n\r\n\
          {\"status\":\"success\",\"data\":{\"events_received\":1000,\"status\":\"processing\"},\
          \"meta\":{\"processing_time_ms\":1234.567,\"count\":1000}}"
     );

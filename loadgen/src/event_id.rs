@@ -30,18 +30,21 @@ impl RunId {
 }
 
 /// The last 64 bits of the id of a connection's event number `event`.
+#[inline]
 pub fn low_half(connection: u64, event: u64) -> u64 {
     debug_assert!(connection < CONNECTIONS_MAX && event < 1 << EVENT_BITS);
     VARIANT | scramble((connection << EVENT_BITS) | event)
 }
 
 /// A number in `0..bound`, even over the ids of a run.
+#[inline]
 pub fn pick(low_half: u64, bound: u64) -> u64 {
     let serial = u128::from(low_half & SERIAL_MASK);
     ((serial * u128::from(bound)) >> (CONNECTION_BITS + EVENT_BITS)) as u64
 }
 
 /// Each step is a bijection of 62-bit numbers: times an odd number, and xor with the own high bits.
+#[inline]
 fn scramble(serial: u64) -> u64 {
     let mut x = serial;
     x = x.wrapping_mul(0x9E37_79B9_7F4A_7C15) & SERIAL_MASK;
@@ -58,6 +61,7 @@ fn mix64(seed: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+#[inline]
 pub fn hex(value: u64) -> [u8; 16] {
     let mut text = [0; 16];
     text[..8].copy_from_slice(&hex8((value >> 32) as u32));
@@ -66,6 +70,7 @@ pub fn hex(value: u64) -> [u8; 16] {
 }
 
 /// Eight digits at once: this runs three times for every event.
+#[inline]
 pub fn hex8(value: u32) -> [u8; 8] {
     let mut x = u64::from(value);
     // Every half of a word to the low half of a word of its own, until each nibble has a byte.

@@ -61,15 +61,7 @@ fn mix64(seed: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-#[inline]
-pub fn hex(value: u64) -> [u8; 16] {
-    let mut text = [0; 16];
-    text[..8].copy_from_slice(&hex8((value >> 32) as u32));
-    text[8..].copy_from_slice(&hex8(value as u32));
-    text
-}
-
-/// Eight digits at once: this runs three times for every event.
+/// Eight digits at once: this runs three times for every event. Lower case, as `{value:08x}` writes it.
 #[inline]
 pub fn hex8(value: u32) -> [u8; 8] {
     let mut x = u64::from(value);
@@ -82,7 +74,7 @@ pub fn hex8(value: u32) -> [u8; 8] {
     (x + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
-/// The number that [`hex`] wrote, from the last 17 characters of an id's text (`8abc-0123456789ab`).
+/// The number that [`low_half`] made, from the last 17 characters of an id's text (`8abc-0123456789ab`).
 pub fn low_half_of_text(id: &str) -> Option<u64> {
     let (group, node) = id.get(19..36)?.split_once('-')?;
     if group.len() != 4 || node.len() != 12 {
@@ -126,9 +118,8 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        assert_eq!(&hex(0x0123_4567_89ab_cdef), b"0123456789abcdef");
-        for value in [0, 1, u64::MAX, RunId::from_seed(1).as_u64(), low_half(1, 1)] {
-            assert_eq!(hex(value), *format!("{value:016x}").as_bytes());
+        for value in [0, 1, 0x9abc_def0, u32::MAX, low_half(1, 1) as u32] {
+            assert_eq!(hex8(value), *format!("{value:08x}").as_bytes());
         }
         let id = "00000000-0000-4000-8abc-0123456789ab";
         assert_eq!(low_half_of_text(id), Some(0x8abc_0123_4567_89ab));

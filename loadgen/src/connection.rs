@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::ledger::Ledger;
 use crate::response::{ResponseError, ResponseReader};
 use crate::schedule::Schedule;
-use crate::send_buffer::SendBuffer;
+use crate::send_buffer::{BufferPool, SendBuffer};
 use crate::tally::Tally;
 use crate::template::{RequestTemplate, Stamp};
 
@@ -62,7 +62,8 @@ pub struct Connection {
     index: u64,
     link: Link,
     failures_in_row: u32,
-    buffer: SendBuffer,
+    /// Held while something in it is unwritten.
+    buffer: Option<SendBuffer>,
     reader: ResponseReader,
     in_flight: VecDeque<InFlight>,
     /// Requests in flight of which no byte has been written yet: the last ones of `in_flight`.
@@ -71,12 +72,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(index: u64, template: &RequestTemplate, pipeline: usize) -> Self {
+    pub fn new(index: u64, pipeline: usize) -> Self {
         Connection {
             index,
             link: Link::Down,
             failures_in_row: 0,
-            buffer: SendBuffer::new(template, pipeline as u64),
+            buffer: None,
             reader: ResponseReader::default(),
             in_flight: VecDeque::with_capacity(pipeline),
             unbegun: 0,
@@ -136,7 +137,7 @@ impl Connection {
         self.ledger.request_count -= self.unbegun as u64;
         self.in_flight.clear();
         self.unbegun = 0;
-        self.buffer.reset();
+        self.buffer = None;
         self.reader = ResponseReader::default();
         let failures = self.failures_in_row;
         self.failures_in_row = failures.saturating_add(1);
@@ -197,24 +198,46 @@ impl Connection {
     pub fn send(
         &mut self,
         pace: &Pace<'_>,
+        buffers: &mut BufferPool<'_>,
         tally: &mut Tally,
         now_ns: impl Fn() -> u64,
     ) -> Result<(), Lost> {
-        if !self.is_open() {
+        if !self.is_open() || (self.buffer.is_none() && !self.may_begin(pace)) {
             return Ok(());
         }
+        let mut buffer = self.buffer.take().unwrap_or_else(|| buffers.take());
+        let written = self.write_requests(&mut buffer, pace, tally, now_ns);
+        if written.is_err() || buffer.unwritten().is_empty() {
+            buffers.put_back(buffer);
+        } else {
+            self.buffer = Some(buffer);
+        }
+        written
+    }
+
+    fn may_begin(&self, pace: &Pace<'_>) -> bool {
+        pace.send_until_ns > 0 && self.in_flight.len() < pace.pipeline
+    }
+
+    fn write_requests(
+        &mut self,
+        buffer: &mut SendBuffer,
+        pace: &Pace<'_>,
+        tally: &mut Tally,
+        now_ns: impl Fn() -> u64,
+    ) -> Result<(), Lost> {
         loop {
-            self.begin_requests(pace, &now_ns);
-            let unwritten = self.buffer.unwritten();
+            self.begin_requests(buffer, pace, &now_ns);
+            let unwritten = buffer.unwritten();
+            let Link::Open(stream) = &mut self.link else { return Ok(()) };
             if unwritten.is_empty() {
                 return Ok(());
             }
-            let Link::Open(stream) = &mut self.link else { return Ok(()) };
             let sent_ns = now_ns();
             match stream.write(unwritten) {
                 Ok(count) => {
                     tally.sent_bytes += count as u64;
-                    let begun = self.buffer.advance(count);
+                    let begun = buffer.advance(count);
                     let first = self.in_flight.len() - self.unbegun;
                     for request in self.in_flight.range_mut(first..first + begun) {
                         request.sent_ns = sent_ns;
@@ -228,15 +251,17 @@ impl Connection {
         }
     }
 
-    fn begin_requests(&mut self, pace: &Pace<'_>, now_ns: impl Fn() -> u64) {
-        if pace.send_until_ns == 0
-            || self.in_flight.len() >= pace.pipeline
-            || !self.buffer.has_room()
-        {
+    fn begin_requests(
+        &mut self,
+        buffer: &mut SendBuffer,
+        pace: &Pace<'_>,
+        now_ns: impl Fn() -> u64,
+    ) {
+        if !self.may_begin(pace) || !buffer.has_room() {
             return;
         }
         let now_ns = now_ns();
-        while self.in_flight.len() < pace.pipeline && self.buffer.has_room() {
+        while self.in_flight.len() < pace.pipeline && buffer.has_room() {
             let request = self.ledger.request_count;
             // Without a schedule a request is meant to be sent the moment there is room for it.
             let intended_ns =
@@ -244,7 +269,7 @@ impl Connection {
             if intended_ns > now_ns || intended_ns >= pace.send_until_ns {
                 return;
             }
-            self.buffer.fill(pace.template, self.index, request, &pace.stamp);
+            buffer.fill(pace.template, self.index, request, &pace.stamp);
             self.in_flight.push_back(InFlight { intended_ns, sent_ns: now_ns });
             self.unbegun += 1;
             self.ledger.request_count += 1;

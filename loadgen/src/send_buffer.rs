@@ -1,10 +1,36 @@
 //! The requests of one connection that are being written, ready to hand to the socket as one run
 //! of bytes: patching in place is the only work, nothing is copied on our side.
+//!
+//! A connection holds a buffer only while something in it is unwritten. Most writes are taken whole,
+//! so that one buffer serves all connections of a thread and stays in the processor's cache.
 
 use crate::template::{RequestTemplate, Stamp};
 
 /// Requests are gathered into one write up to about this size; larger ones go one by one.
 const GATHER_BYTES: usize = 256 * 1024;
+
+/// The buffers that no connection holds; at most one for each connection ever exists.
+pub struct BufferPool<'a> {
+    template: &'a RequestTemplate,
+    pipeline: u64,
+    free: Vec<SendBuffer>,
+}
+
+impl<'a> BufferPool<'a> {
+    pub fn new(template: &'a RequestTemplate, pipeline: u64) -> Self {
+        BufferPool { template, pipeline, free: Vec::new() }
+    }
+
+    /// An empty buffer, the one most recently used.
+    pub fn take(&mut self) -> SendBuffer {
+        self.free.pop().unwrap_or_else(|| SendBuffer::new(self.template, self.pipeline))
+    }
+
+    pub fn put_back(&mut self, mut buffer: SendBuffer) {
+        buffer.reset();
+        self.free.push(buffer);
+    }
+}
 
 pub struct SendBuffer {
     /// `slot_count` copies of the template, one after the other.
@@ -18,7 +44,7 @@ pub struct SendBuffer {
 }
 
 impl SendBuffer {
-    pub fn new(template: &RequestTemplate, pipeline: u64) -> Self {
+    fn new(template: &RequestTemplate, pipeline: u64) -> Self {
         let request_bytes = template.bytes().len();
         let slot_count = (GATHER_BYTES / request_bytes).clamp(1, pipeline as usize);
         SendBuffer {
@@ -69,7 +95,7 @@ impl SendBuffer {
         begun
     }
 
-    pub fn reset(&mut self) {
+    fn reset(&mut self) {
         self.filled = 0;
         self.written_bytes = 0;
     }

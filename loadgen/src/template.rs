@@ -1,10 +1,10 @@
 //! The request that is sent over and over: written once, then only its changing fields are
 //! overwritten in place. Every field has a fixed width, so offsets and lengths never change and a
-//! request costs a few copies of 4 to 36 bytes an event, no formatting and no allocation.
+//! request costs a few copies of 4 to 8 bytes an event, no formatting and no allocation.
 
 use thiserror::Error;
 
-use crate::event_id::{self, RunId, hex};
+use crate::event_id::{self, RunId, hex8};
 use crate::target::Target;
 
 /// Enough to be told apart in a report by name, and of one width.
@@ -49,6 +49,10 @@ const USERS_IN_TURN: u64 = 16;
 /// ...until each has this many events. Below the timeline's 1,000 rows, so that surplus rows show.
 const EVENTS_PER_USER: u64 = 800;
 const _: () = assert!(EVENTS_PER_USER < proto::limits::TIMELINE_ROWS_MAX as u64);
+
+const USER_DIGITS: usize = 8;
+const CONNECTION_DIGITS: usize = 5;
+const _: () = assert!(event_id::CONNECTIONS_MAX <= 1 << (4 * CONNECTION_DIGITS));
 
 impl Users {
     /// The number that a user's id is made of.
@@ -95,7 +99,7 @@ pub struct Traffic {
 impl Traffic {
     pub fn ordinary(users: Users) -> Self {
         let names = ORDINARY_NAMES.map(str::to_owned).to_vec();
-        Traffic { names, users, user_prefix: "user_".to_owned(), user_digits: 8 }
+        Traffic { names, users, user_prefix: "user_".to_owned(), user_digits: USER_DIGITS }
     }
 
     /// Names and users that no other run has, so that what is stored under them is this run's.
@@ -105,7 +109,7 @@ impl Traffic {
             names: (0..10).map(|k| format!("load_{run}_{k}")).collect(),
             users: Users::PerConnection,
             user_prefix: format!("u_{run}_"),
-            user_digits: 13,
+            user_digits: CONNECTION_DIGITS + USER_DIGITS,
         }
     }
 
@@ -153,6 +157,8 @@ pub struct RequestTemplate {
     events_at: usize,
     event_stride: usize,
     layout: EventLayout,
+    /// The batch is a multiple of the names, so that an event's place in it decides its name.
+    names_stay: bool,
     traffic: Traffic,
 }
 
@@ -182,12 +188,18 @@ impl RequestTemplate {
         let events_at = head.len()
             + body.find('[').expect("the array of events is in every body that was just written")
             + 1;
+        let mut bytes = (head + &body).into_bytes();
+        let events = bytes[events_at..].chunks_mut(event_bytes + 1);
+        for (event, name) in events.take(batch as usize).zip(traffic.names.iter().cycle()) {
+            event[layout.name..][..name.len()].copy_from_slice(name.as_bytes());
+        }
         Ok(RequestTemplate {
-            bytes: (head + &body).into_bytes(),
+            bytes,
             batch,
             events_at,
             event_stride: event_bytes + 1,
             layout,
+            names_stay: batch.is_multiple_of(traffic.names.len() as u64),
             traffic: traffic.clone(),
         })
     }
@@ -204,14 +216,23 @@ impl RequestTemplate {
         for (index, event) in (0..self.batch).zip(events) {
             let serial = number * self.batch + index;
             let low_half = event_id::low_half(connection, serial);
-            let id = hex(low_half);
-            event[self.layout.id + 19..][..4].copy_from_slice(&id[..4]);
-            event[self.layout.id + 24..][..12].copy_from_slice(&id[4..]);
-            let name = self.traffic.names[(serial % name_count) as usize].as_bytes();
-            event[self.layout.name..][..name.len()].copy_from_slice(name);
-            let user = hex(self.traffic.users.number(connection, serial, low_half));
-            let digits = self.traffic.user_digits;
-            event[self.layout.user..][..digits].copy_from_slice(&user[16 - digits..]);
+            let [high, low] = [(low_half >> 32) as u32, low_half as u32].map(hex8);
+            let [g0, g1, g2, g3, n0, n1, n2, n3] = high;
+            put(event, self.layout.id + 19, [g0, g1, g2, g3]);
+            put(event, self.layout.id + 24, [n0, n1, n2, n3]);
+            put(event, self.layout.id + 28, low);
+            if !self.names_stay {
+                let name = self.traffic.names[(serial % name_count) as usize].as_bytes();
+                event[self.layout.name..][..name.len()].copy_from_slice(name);
+            }
+            let user = self.traffic.users.number(connection, serial, low_half);
+            let mut user_at = self.layout.user;
+            if let Users::PerConnection = self.traffic.users {
+                let [_, _, _, digits @ ..] = hex8((user >> 32) as u32);
+                put(event, user_at, digits);
+                user_at += CONNECTION_DIGITS;
+            }
+            put(event, user_at, hex8(user as u32));
         }
     }
 
@@ -221,6 +242,13 @@ impl RequestTemplate {
             event[self.layout.timestamp..][..TIMESTAMP_BYTES].copy_from_slice(&stamp.text);
         }
     }
+}
+
+/// A copy whose length the compiler knows: a move or two, where a slice's would be a call.
+#[inline]
+fn put<const N: usize>(event: &mut [u8], at: usize, text: [u8; N]) {
+    let place = event[at..].first_chunk_mut();
+    *place.expect("offsets lie in the event that they were taken from") = text;
 }
 
 /// One event of exactly `event_bytes` bytes with zeros where fields change.

@@ -38,26 +38,32 @@ fn patched_requests_are_json_with_ids_of_their_own() {
     for traffic in
         [Traffic::ordinary(Users::Shared { count: 5 }), Traffic::traceable(RunId::from_seed(1))]
     {
-        let template = template(&traffic, 7, 300);
-        let mut ids = HashSet::new();
-        for (connection, number) in [(0, 0), (0, 1), (1, 0), (3, 1 << 30)] {
-            let body = patched(&template, connection, number);
-            assert_eq!(body["app_id"], APP);
-            let events = body["events"].as_array().unwrap();
-            assert_eq!(events.len(), 7);
-            for (index, event) in (0..).zip(events) {
-                let serial = number * 7 + index;
-                let id = event["event_id"].as_str().unwrap();
-                assert_eq!(id.len(), 36);
-                assert_eq!(
-                    event_id::low_half_of_text(id),
-                    Some(event_id::low_half(connection, serial))
-                );
-                assert!(ids.insert(id.to_owned()));
-                assert_eq!(event["event_name"], traffic.names[serial as usize % 10]);
-                assert_eq!(event["timestamp"], "2026-01-02T02:04:05.678Z");
-                assert_eq!(event["properties"]["title"], "Größe \"L\"");
-            }
+        for batch in [1, 7, 20] {
+            check_patched(&traffic, batch);
+        }
+    }
+}
+
+fn check_patched(traffic: &Traffic, batch: u64) {
+    let template = template(traffic, batch, 300);
+    let mut ids = HashSet::new();
+    for (connection, number) in [(0, 0), (0, 1), (1, 0), (3, 1 << 30)] {
+        let body = patched(&template, connection, number);
+        assert_eq!(body["app_id"], APP);
+        let events = body["events"].as_array().unwrap();
+        assert_eq!(events.len() as u64, batch);
+        for (index, event) in (0..).zip(events) {
+            let serial = number * batch + index;
+            let id = event["event_id"].as_str().unwrap();
+            assert_eq!(id.len(), 36);
+            assert_eq!(
+                event_id::low_half_of_text(id),
+                Some(event_id::low_half(connection, serial))
+            );
+            assert!(ids.insert(id.to_owned()));
+            assert_eq!(event["event_name"], traffic.names[serial as usize % 10]);
+            assert_eq!(event["timestamp"], "2026-01-02T02:04:05.678Z");
+            assert_eq!(event["properties"]["title"], "Größe \"L\"");
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::connection::{Connection, Lost, Pace};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
+use crate::send_buffer::BufferPool;
 use crate::tally::Tally;
 use crate::template::Stamp;
 use crate::wake_timer::WakeTimer;
@@ -56,6 +57,7 @@ pub struct Worker<'a> {
     poll: Poll,
     timer: WakeTimer,
     connections: Vec<Connection>,
+    buffers: BufferPool<'a>,
     pace: Pace<'a>,
     cursor: Option<Cursor>,
     tally: Tally,
@@ -76,8 +78,7 @@ impl<'a> Worker<'a> {
         let poll = Poll::new()?;
         let pipeline = plan.pipeline as usize;
         let indexes = (thread..plan.connections).step_by(plan.threads as usize);
-        let connections: Vec<_> =
-            indexes.map(|index| Connection::new(index, &plan.template, pipeline)).collect();
+        let connections: Vec<_> = indexes.map(|index| Connection::new(index, pipeline)).collect();
         Ok(Worker {
             timer: WakeTimer::new(poll.registry(), Token(connections.len()))?,
             poll,
@@ -89,6 +90,7 @@ impl<'a> Worker<'a> {
                 send_until_ns: 0,
                 keep_ledger: plan.verify.is_some(),
             },
+            buffers: BufferPool::new(&plan.template, plan.pipeline),
             cursor: plan.schedule().map(Cursor::new),
             plan,
             address,
@@ -264,7 +266,9 @@ impl<'a> Worker<'a> {
     fn send(&mut self, slot: usize) {
         let zero = self.zero;
         let now_ns = || zero.elapsed().as_nanos() as u64;
-        if let Err(why) = self.connections[slot].send(&self.pace, &mut self.tally, now_ns) {
+        let connection = &mut self.connections[slot];
+        let sent = connection.send(&self.pace, &mut self.buffers, &mut self.tally, now_ns);
+        if let Err(why) = sent {
             self.broken(slot, why);
         }
     }

@@ -134,6 +134,7 @@ fn an_announced_close_loses_nothing() {
     let run = load(address, &flags);
     assert_eq!(run.json["status"], serde_json::json!({"200": 40}));
     assert_eq!((&run.json["lost"], &run.json["errors"]), (&0.into(), &0.into()));
+    assert_eq!(run.json["connections_lost"], 40);
 }
 
 #[test]

@@ -8,4 +8,5 @@ mod pages;
 mod server;
 
 pub use health::{Ailment, Component, Health, HealthReport, Level};
+pub use pages::readiness_body;
 pub use server::AdminServer;

@@ -53,8 +53,12 @@ pub(super) fn page(method: &str, path: &str, health: &Health, metrics: &Metrics)
     }
 }
 
-/// `{"status":"ready","degraded":[{"component":…,"level":…,"reason":…}]}`
 fn ready(report: &HealthReport) -> Page {
+    Page::json(if report.ready { 200 } else { 503 }, readiness_body(report))
+}
+
+/// `{"status":"ready","degraded":[{"component":…,"level":…,"reason":…}]}`
+pub fn readiness_body(report: &HealthReport) -> Vec<u8> {
     let status = if report.ready { "ready" } else { "not ready" };
     let mut body = format!("{{\"status\":\"{status}\",\"degraded\":[").into_bytes();
     for (index, ailment) in report.ailments.iter().enumerate() {
@@ -68,7 +72,7 @@ fn ready(report: &HealthReport) -> Page {
         body.extend_from_slice(b"\"}");
     }
     body.extend_from_slice(b"]}");
-    Page::json(if report.ready { 200 } else { 503 }, body)
+    body
 }
 
 fn version() -> Vec<u8> {

@@ -3,6 +3,7 @@
 use proto::ErrorCode;
 
 use super::{Action, Shard};
+use crate::admin::readiness_body;
 use crate::connection::{Answer, AnswerKind, AnswerStyle, Closing, Connection, ConnectionId};
 use crate::connection::{Phase, Request};
 use crate::http::respond::{self, RejectedEvent, ResponseContext};
@@ -132,15 +133,16 @@ impl Shard {
         readiness: bool,
         head_only: bool,
     ) {
-        let (is_healthy, body) = if readiness {
-            (self.health.report().ready, String::new())
-        } else {
-            (true, LIVE.to_owned())
-        };
+        let (is_healthy, body) = if readiness { self.readiness() } else { (true, LIVE.to_vec()) };
         let mut bytes = Vec::new();
         let context = self.context(style);
-        respond::push_health(&mut bytes, &context, is_healthy, body.as_bytes(), head_only);
+        respond::push_health(&mut bytes, &context, is_healthy, &body, head_only);
         self.push_rendered(connection, style, bytes);
+    }
+
+    fn readiness(&self) -> (bool, Vec<u8>) {
+        let report = self.health.report();
+        (report.ready, readiness_body(&report))
     }
 
     /// The interim answer to `Expect: 100-continue`, in its turn.
@@ -363,4 +365,4 @@ impl Shard {
     }
 }
 
-const LIVE: &str = "{\"status\":\"ok\"}";
+const LIVE: &[u8] = b"{\"status\":\"ok\"}";

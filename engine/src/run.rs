@@ -1,0 +1,402 @@
+//! The engine's life: configuration, recovery, listeners, shards, and the way back.
+//!
+//! Order of the start: every journal is recovered before any listener is bound, so that a
+//! connection that is taken can be served. Order of the end: listeners close, what was asked is
+//! answered, the forwarder hands on what it can, the journal keeps the rest.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use proto::limits::{BLOCK_PAYLOAD_BYTES_MAX, ROW_BYTES_MAX};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::admin::{AdminServer, Component, Health, Level};
+use crate::config::{self, Config, Driver, RunArgs};
+use crate::driver::{self, Choice, Control, Exit, Seat};
+use crate::feed_source::FeedSource;
+use crate::forward::{BlockSource, Forwarder};
+use crate::http::Reject;
+use crate::journal::{Journal, JournalConfig, OpenedJournal, RecoveryReport, ShardStatus};
+use crate::keys::{KeyCache, KeyPoller, Keys};
+use crate::metrics::{self, Metrics, ShardCounters};
+use crate::shard::{Shard, ShardLimits};
+
+/// From the signal to the moment when open requests are given up, and then the forwarder.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(4);
+const FORWARD_DEADLINE: Duration = Duration::from_secs(6);
+
+const GAUGE_INTERVAL: Duration = Duration::from_millis(500);
+
+pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
+    let config = config::load(arguments)?;
+    start_log();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Signal handlers first: a stop that comes during a long recovery is not lost.
+    let (mut terminate, mut interrupt) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let (ended, mut shard_ended) = mpsc::unbounded_channel();
+    let mut engine = Engine::start(&config, &ended)?;
+    let outcome = runtime.block_on(async {
+        let mut gauges = tokio::time::interval(GAUGE_INTERVAL);
+        let mut running = engine.shards.len();
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Outcome::Asked,
+                _ = interrupt.recv() => return Outcome::Asked,
+                _ = gauges.tick() => engine.publish_gauges(),
+                _ = shard_ended.recv() => {
+                    running -= 1;
+                    if running == 0 {
+                        return Outcome::AllShardsFailed;
+                    }
+                }
+            }
+        }
+    });
+    engine.stop(&config);
+    Ok(match outcome {
+        Outcome::Asked => ExitCode::SUCCESS,
+        Outcome::AllShardsFailed => {
+            tracing::error!("every shard has failed; the log says why");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+enum Outcome {
+    Asked,
+    AllShardsFailed,
+}
+
+/// Plain lines on standard error; `RUST_LOG` chooses, `info` without it.
+pub(crate) fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+struct Engine {
+    health: Arc<Health>,
+    shards: Vec<ShardHandle>,
+    journal: Journal,
+    forwarder: Option<Forwarder>,
+    admin: Option<AdminServer>,
+    _keys: KeyPoller,
+}
+
+struct ShardHandle {
+    control: Arc<Control>,
+    status: ShardStatus,
+    counters: Arc<ShardCounters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    fn start(config: &Config, ended: &mpsc::UnboundedSender<usize>) -> anyhow::Result<Engine> {
+        let cores = choose_cores(config.server.cores)?;
+        let plan = config.memory_worst_case(cores.len());
+        tracing::info!("{plan}");
+        plan.check()?;
+        check_descriptors(config, cores.len())?;
+
+        let health = Health::new(cores.len());
+        let metrics = Arc::new(Metrics::new(cores.len(), &Reject::LABELS, Arc::clone(&health)));
+        let admin =
+            AdminServer::start(config.admin.listen, Arc::clone(&health), Arc::clone(&metrics))
+                .with_context(|| format!("admin.listen = {}", config.admin.listen))?;
+        let keys = Keys::new();
+        let poller = KeyPoller::start(
+            config.keys.snapshot.clone(),
+            Duration::from_millis(config.keys.poll_ms),
+            Arc::clone(&keys),
+            metrics.keys(),
+            Arc::clone(&health),
+        )?;
+
+        let controls = cores.iter().map(|_| Control::new()).collect::<Result<Vec<_>, _>>()?;
+        let journal = Journal::open(&config.journal.dir, journal_config(config, &controls))?;
+        let opened = recover(&journal, cores.len())?;
+        let mut sources = open_orphans(&journal, cores.len())?;
+
+        let listeners = driver::bind_listeners(config.server.listen, cores.len())
+            .with_context(|| format!("server.listen = {}", config.server.listen))?;
+        let ingest = listeners[0].local_addr()?;
+        let limits = ShardLimits::from(config);
+        let origins: Arc<[String]> = config.cors.origins.clone().into();
+        let mut shards = Vec::with_capacity(cores.len());
+        for (index, (opened, listener)) in opened.into_iter().zip(listeners).enumerate() {
+            let OpenedJournal { appender, feed, status, .. } = opened;
+            sources.push(Box::new(FeedSource(feed)) as Box<dyn BlockSource>);
+            let counters = metrics.shard(index);
+            let shard = Shard::new(
+                index,
+                limits.clone(),
+                Arc::clone(&origins),
+                appender,
+                KeyCache::new(Arc::clone(&keys)),
+                Arc::clone(&health),
+                Arc::clone(&counters),
+            );
+            let control = Arc::clone(&controls[index]);
+            let seat = Seat {
+                shard,
+                listener: Some(listener),
+                control: Arc::clone(&control),
+                writes_in_flight_max: config.journal.writes_in_flight_max,
+                drain_deadline: DRAIN_DEADLINE,
+                on_journal_failed: Some(report_failure(index, &health)),
+            };
+            let choice = match config.server.driver {
+                Driver::Auto => Choice::Auto,
+                Driver::Uring => Choice::Uring,
+                Driver::Epoll => Choice::Epoll,
+            };
+            let thread = start_shard(index, cores[index], choice, seat, &health, ended.clone())?;
+            shards.push(ShardHandle { control, status, counters, thread: Some(thread) });
+        }
+        // Threads inherit it: the forwarder gives way to the shards.
+        if config.server.nice > 0 {
+            driver::lower_priority(config.server.nice);
+        }
+        let forwarder = Forwarder::start(config, sources, metrics.forward(), Arc::clone(&health))?;
+        wait_serving(&health, cores.len())?;
+        let engine = Engine {
+            health,
+            shards,
+            journal,
+            forwarder: Some(forwarder),
+            admin: Some(admin),
+            _keys: poller,
+        };
+        engine.announce(config, ingest)?;
+        Ok(engine)
+    }
+
+    /// Says where it listens: in the log, and in the ready file where one is asked for.
+    fn announce(&self, config: &Config, ingest: SocketAddr) -> anyhow::Result<()> {
+        let admin = self.admin.as_ref().map_or(config.admin.listen, AdminServer::address);
+        tracing::info!(%ingest, %admin, shards = self.shards.len(), "serving");
+        if let Some(path) = &config.server.ready_file {
+            let text = format!("{{\"ingest\":\"http://{ingest}\",\"admin\":\"http://{admin}\"}}\n");
+            write_ready_file(path, &text)
+                .with_context(|| format!("server.ready_file = {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn publish_gauges(&self) {
+        for shard in &self.shards {
+            let backlog = shard.status.backlog();
+            metrics::set(&shard.counters.journal_backlog_bytes, backlog.bytes);
+            metrics::set(&shard.counters.journal_backlog_blocks, backlog.blocks);
+        }
+    }
+
+    fn stop(&mut self, config: &Config) {
+        tracing::info!("stopping: no new connections, open requests are answered");
+        self.health.set(Component::Server, Level::Down, "the engine is stopping");
+        for shard in &self.shards {
+            shard.control.stop();
+        }
+        for shard in &mut self.shards {
+            if let Some(thread) = shard.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("a shard ended by a panic; what it acknowledged is in its journal");
+            }
+        }
+        if let Some(forwarder) = self.forwarder.take() {
+            let empty = forwarder.stop(Instant::now() + FORWARD_DEADLINE);
+            let blocks: u64 = self.shards.iter().map(|shard| shard.status.backlog().blocks).sum();
+            if !empty || blocks > 0 {
+                let dir = config.journal.dir.display();
+                tracing::info!(blocks, %dir, "the rest stays in the journal for the next start");
+            }
+        }
+        self.journal.stop();
+        self.admin.take();
+        if let Some(path) = &config.server.ready_file {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn choose_cores(asked: usize) -> anyhow::Result<Vec<usize>> {
+    let mut cores = driver::available_cores();
+    if asked > cores.len() {
+        bail!(
+            "server.cores = {asked}: this process may run on {} cores; give 1 to {}, or 0 for all",
+            cores.len(),
+            cores.len()
+        );
+    }
+    if asked > 0 {
+        cores.truncate(asked);
+    }
+    Ok(cores)
+}
+
+/// Each connection is a descriptor; the rest of the process needs some, too.
+fn check_descriptors(config: &Config, shards: usize) -> anyhow::Result<()> {
+    const DESCRIPTORS_RESERVED: u64 = 512;
+    let limit = driver::raise_file_limit().context("the limit of open files")?;
+    let needed = shards as u64 * config.limits.connections_max as u64 + DESCRIPTORS_RESERVED;
+    if needed > limit {
+        bail!(
+            "limits.connections_max = {}: {shards} shards need up to {needed} open files, this process \
+             may have {limit}; lower it to {} or raise the limit (ulimit -n)",
+            config.limits.connections_max,
+            limit.saturating_sub(DESCRIPTORS_RESERVED) / shards as u64
+        );
+    }
+    Ok(())
+}
+
+pub(crate) fn journal_config(config: &Config, controls: &[Arc<Control>]) -> JournalConfig {
+    let journal = &config.journal;
+    let chain_buffers =
+        config.limits.body_bytes_max.div_ceil(BLOCK_PAYLOAD_BYTES_MAX - ROW_BYTES_MAX);
+    let chain_bytes = (chain_buffers as u64 + 1) * proto::limits::BLOCK_BYTES_MAX as u64;
+    let controls = controls.to_vec();
+    JournalConfig {
+        segment_bytes: journal.segment_bytes,
+        segments_ahead: 1 + (chain_bytes / journal.segment_bytes) as usize,
+        writes_in_flight_max: journal.writes_in_flight_max,
+        buffers_max: journal.buffers + chain_buffers,
+        tail_bytes_max: journal.tail_blocks * proto::limits::BLOCK_BYTES_MAX,
+        backlog_bytes_max: (journal.backlog_bytes_max > 0).then_some(journal.backlog_bytes_max),
+        keep_forwarded: Duration::from_secs(journal.keep_forwarded_s),
+        waker: Some(Arc::new(move |shard: usize| {
+            if let Some(control) = controls.get(shard) {
+                control.wake();
+            }
+        })),
+        ..JournalConfig::default()
+    }
+}
+
+/// Recovers all shards' journals side by side and tells what was found.
+fn recover(journal: &Journal, shards: usize) -> anyhow::Result<Vec<OpenedJournal>> {
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..shards).map(|index| scope.spawn(move || journal.open_shard(index))).collect();
+        threads.into_iter().map(|thread| thread.join()).collect()
+    });
+    let mut recovered = Vec::with_capacity(shards);
+    for (index, opened) in opened.into_iter().enumerate() {
+        let opened = match opened {
+            Ok(opened) => {
+                opened.with_context(|| format!("recovering the journal of shard {index}"))?
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        tell_recovery(index, &opened.report);
+        recovered.push(opened);
+    }
+    Ok(recovered)
+}
+
+/// Journals of shards that an earlier start had and this one has not: they are forwarded, and their
+/// directories go at the first start that finds them empty.
+pub(crate) fn open_orphans(
+    journal: &Journal,
+    shards: usize,
+) -> anyhow::Result<Vec<Box<dyn BlockSource>>> {
+    let mut sources = Vec::new();
+    for index in journal.orphans(shards)? {
+        let orphan = journal.open_orphan(index)?;
+        tell_recovery(index, &orphan.report);
+        if let Some(orphan) = journal.remove_orphan(orphan)? {
+            sources.push(Box::new(FeedSource(orphan.feed)) as Box<dyn BlockSource>);
+        }
+    }
+    Ok(sources)
+}
+
+fn tell_recovery(shard: usize, report: &RecoveryReport) {
+    let RecoveryReport { blocks_to_forward, dropped_blocks, .. } = report;
+    tracing::info!(shard, blocks_to_forward, dropped_blocks, "journal recovered");
+    if report.damaged_blocks() > 0 || !report.damaged_headers.is_empty() {
+        let blocks = report.damaged_blocks();
+        let quarantined = &report.quarantined;
+        tracing::error!(shard, blocks, ?quarantined, "acknowledged data in the journal is damaged");
+    }
+}
+
+fn report_failure(index: usize, health: &Arc<Health>) -> driver::OnJournalFailed {
+    let health = Arc::clone(health);
+    Box::new(move |failed| {
+        tracing::error!(shard = index, %failed, "this shard is out: its journal failed");
+        health.set(Component::Shard(index), Level::Failed, &failed.to_string());
+    })
+}
+
+fn start_shard(
+    index: usize,
+    core: usize,
+    choice: Choice,
+    seat: Seat,
+    health: &Arc<Health>,
+    ended: mpsc::UnboundedSender<usize>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let health = Arc::clone(health);
+    let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+    let thread = thread.spawn(move || {
+        if !driver::pin_to_core(core) {
+            tracing::warn!(shard = index, core, "the shard could not be pinned to its core");
+        }
+        let on_start = |name| {
+            tracing::info!(shard = index, core, driver = name, "shard running");
+            health.set(Component::Shard(index), Level::Ok, "");
+        };
+        match driver::run(choice, seat, on_start) {
+            Ok(Exit::Drained) => {}
+            Ok(exit) => tracing::warn!(shard = index, ?exit, "shard ended"),
+            Err(error) => {
+                tracing::error!(shard = index, %error, "the shard's driver failed");
+                health.set(Component::Shard(index), Level::Failed, &error.to_string());
+            }
+        }
+        // Nobody listens any more once the engine is stopping.
+        let _ = ended.send(index);
+    });
+    thread.context("starting a shard's thread")
+}
+
+/// Until every shard's driver runs, or has said why it can not.
+fn wait_serving(health: &Health, shards: usize) -> anyhow::Result<()> {
+    const SERVING_WITHIN: Duration = Duration::from_secs(10);
+    let deadline = Instant::now() + SERVING_WITHIN;
+    for index in 0..shards {
+        while health.level(Component::Shard(index)) == Level::Down {
+            if Instant::now() > deadline {
+                bail!("shard {index} did not start within {SERVING_WITHIN:?}");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    if health.shard_levels().all(|level| level == Level::Failed) {
+        bail!("no shard could start; the log says why");
+    }
+    Ok(())
+}
+
+/// Appears whole or not at all.
+fn write_ready_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let beside = path.with_extension("new");
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(&beside, path)?;
+    Ok(())
+}

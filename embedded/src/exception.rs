@@ -73,6 +73,9 @@ impl Exception {
 
     /// The line a client reads.
     pub fn body(&self, version: &str) -> String {
+        if self.text.contains("(version ") {
+            return format!("{}\n", self.text);
+        }
         format!("{} (version {version})\n", self.text)
     }
 

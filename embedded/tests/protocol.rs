@@ -11,7 +11,7 @@ fn statements_formats_and_headers() {
         assert_eq!((reply.status, reply.text().as_str()), (200, "Ok.\n"), "{target}");
     }
 
-    let reply = server.get("/?query=SELECT%201+1");
+    let reply = server.get("/?query=SELECT%201%2B1");
     assert_eq!(reply.text(), "2\n");
     assert_eq!(reply.header("x-clickhouse-format"), Some("TabSeparated"));
     assert_eq!(reply.header("content-type"), Some("text/tab-separated-values; charset=UTF-8"));

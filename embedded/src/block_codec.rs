@@ -142,10 +142,10 @@ mod tests {
 
         #[test]
         fn a_flipped_bit_is_an_error(part in proptest::collection::vec(any::<u8>(), 1..100),
-                                     position in any::<proptest::sample::Index>(), bit in 0..8) {
+                                     position in any::<proptest::sample::Index>(), bit in 0u32..8) {
             let mut block = compress_lz4(&part);
             let index = position.index(block.len());
-            block[index] ^= 1 << bit;
+            block[index] ^= 1u8 << bit;
             prop_assert!(read_all(&block).is_err());
         }
 

@@ -15,6 +15,7 @@ use clap::Parser;
 #[command(
     name = "unmogrowp-clickhouse",
     version,
+    args_override_self = true,
     after_help = "\
 Try it:
   UNMOGROWP_CLICKHOUSE_PASSWORD=secret unmogrowp-clickhouse --data ./data --listen 127.0.0.1:8123

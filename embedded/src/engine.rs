@@ -73,8 +73,9 @@ impl Engine {
     pub fn open(&self, options: &SessionOptions<'_>) -> Result<Connection, Exception> {
         let mut arguments = vec![self.path_argument.clone()];
         if options.values_expressions {
-            // An argument is not subject to the constraints that fix this setting for statements.
+            // Arguments are not subject to the constraints that fix these settings for statements.
             arguments.push(c"--input_format_values_interpret_expressions=1".to_owned());
+            arguments.push(c"--input_format_values_deduce_templates_of_expressions=1".to_owned());
         }
         let mut connection = self.library.connect(&arguments).ok_or_else(|| {
             Exception::new(Code::NetworkError, "the engine takes no more connections")
@@ -91,11 +92,13 @@ impl Engine {
         Ok(connection)
     }
 
-    /// Stops the engine. False if a statement is still running.
-    pub fn stop(&self) -> bool {
+    /// Closes the last connection, which stops merges and unloads the tables. Threads that the
+    /// engine does not manage to join (it says so after any DDL) end with the process.
+    pub fn stop(&self) {
         let anchor = self.anchor.lock().map(|mut anchor| anchor.take());
         drop(anchor);
-        self.library.shutdown()
+        let joined = self.library.shutdown();
+        tracing::info!(joined, "engine is closed");
     }
 }
 

@@ -16,9 +16,9 @@ use crate::statement::{Statement, split};
 
 /// Text of a statement, without the rows of an INSERT. ClickHouse's own default is 256 KiB.
 pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
-/// What a whole answer in a format that cannot be streamed may hold, counted by the engine before
-/// formatting.
-pub const RESULT_BYTES_MAX: usize = 256 << 20;
+/// What a whole answer in a format that cannot be streamed may hold. The engine counts columns
+/// before formatting, a constant one once a block; the hard bound is `--memory-max`.
+pub const RESULT_BYTES_MAX: usize = 64 << 20;
 /// Rows are handed to the engine in such pieces.
 const ROWS_PIECE_BYTES: usize = 256 << 10;
 

@@ -113,6 +113,8 @@ impl Guard {
                     "Syntax error (Multi-statements are not allowed): one request, one statement",
                 ));
             }
+            // The classifier counts a mutation with a SETTINGS clause as session control.
+            StatementClass::Control if is_mutation(connection, sql, params) => {}
             StatementClass::Control => {
                 return Err(denied(
                     "SET, USE, SYSTEM, BACKUP, RESTORE, ATTACH, DETACH, KILL, FREEZE, temporary \
@@ -131,14 +133,14 @@ impl Guard {
         if contains_ignoring_case(sql, "outfile") {
             return Err(denied("INTO OUTFILE; pass the word as a parameter if it is a value"));
         }
-        let mutating = analysis.class == StatementClass::Mutating;
+        let mutating = analysis.class != StatementClass::ReadOnly;
         if mutating && contains_ignoring_case(sql, "infile") {
             return Err(denied("FROM INFILE; pass the word as a parameter if it is a value"));
         }
         if mutating || !self.is_plain(sql) {
             self.check_tree(connection, sql, params)?;
         }
-        Ok(analysis.class)
+        Ok(if mutating { StatementClass::Mutating } else { StatementClass::ReadOnly })
     }
 
     /// No denied name occurs in the text, not even spelled with escapes.
@@ -199,6 +201,18 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// ALTER … DELETE, ALTER … UPDATE and DELETE, by their trees.
+fn is_mutation(connection: &mut Connection, sql: &[u8], params: &Params) -> bool {
+    let explain = [b"EXPLAIN AST ", sql].concat();
+    let Ok(answer) = connection.query(&explain, "TSVRaw", params) else { return false };
+    let tree = String::from_utf8_lossy(answer.bytes());
+    let commands_are_mutations = tree
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("AlterCommand "))
+        .all(|command| ["DELETE", "UPDATE"].contains(&command.split(' ').next().unwrap_or("")));
+    tree.starts_with("DeleteQuery") || tree.starts_with("AlterQuery") && commands_are_mutations
 }
 
 /// True for an INSERT that ends with its format's name, so that nothing in it can be rows.

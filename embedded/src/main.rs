@@ -22,10 +22,12 @@ mod server;
 mod statement;
 mod url_params;
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What running statements get after a signal before the engine is closed without them.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("UNMOGROWP_LOG")
@@ -49,7 +51,17 @@ fn main() -> anyhow::Result<()> {
         )
         .with_writer(std::io::stderr)
         .init();
-    let flags = cli::Flags::parse();
+    match start(&cli::Flags::parse()) {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("unmogrowp-clickhouse: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs to the end of the process; returns only what kept it from starting.
+fn start(flags: &cli::Flags) -> anyhow::Result<Infallible> {
     flags.check()?;
     let password = flags.password()?;
     // Before any thread exists: threads inherit the weight of the one that starts them, and the
@@ -64,17 +76,17 @@ fn main() -> anyhow::Result<()> {
         .max_blocking_threads(queries_max + 4)
         .enable_all()
         .build()?;
-    let engine = start_engine(&flags, cores)?;
+    let engine = start_engine(flags, cores)?;
     let credentials = doors::Credentials { user: flags.user.clone(), password };
     let server = server::Server::new(engine.clone(), credentials, queries_max);
-    let drained = runtime.block_on(run(Arc::new(server), &flags))?;
+    let drained = runtime.block_on(run(Arc::new(server), flags))?;
     if let Some(path) = &flags.ready_file {
         std::fs::remove_file(path).ok();
     }
     // A statement that outlived the deadline is cut off by the exit, as by a power cut: what it had
     // stored stays, what it had not acknowledged may be missing.
-    if drained && engine.stop() {
-        tracing::info!("engine is closed");
+    if drained {
+        engine.stop();
     } else {
         tracing::warn!(
             "statements still ran after {} s; exiting without them",

@@ -2,10 +2,12 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 use crate::chdb::Progress;
 use crate::output::Output;
@@ -15,11 +17,16 @@ use crate::output::Output;
 pub struct OutputBody {
     outputs: mpsc::Receiver<Output>,
     ended: bool,
+    /// Runs between the exception's text and the breaking of the connection: hyper drops what it
+    /// has not written when a body fails, and writes while a body is pending.
+    breaking: Option<Pin<Box<Sleep>>>,
 }
+
+const FLUSH_WAIT: Duration = Duration::from_millis(20);
 
 impl OutputBody {
     pub fn new(outputs: mpsc::Receiver<Output>) -> OutputBody {
-        OutputBody { outputs, ended: false }
+        OutputBody { outputs, ended: false, breaking: None }
     }
 }
 
@@ -34,6 +41,14 @@ impl Body for OutputBody {
         if self.ended {
             return Poll::Ready(None);
         }
+        if let Some(sleep) = &mut self.breaking {
+            if sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.ended = true;
+            let message = "the statement failed after its first rows";
+            return Poll::Ready(Some(Err(std::io::Error::other(message))));
+        }
         match self.outputs.poll_recv(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Output::Piece(bytes))) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
@@ -42,9 +57,8 @@ impl Body for OutputBody {
                 Poll::Ready(None)
             }
             Poll::Ready(_) => {
-                self.ended = true;
-                let message = "the statement failed after its first rows";
-                Poll::Ready(Some(Err(std::io::Error::other(message))))
+                self.breaking = Some(Box::pin(tokio::time::sleep(FLUSH_WAIT)));
+                self.poll_frame(context)
             }
         }
     }

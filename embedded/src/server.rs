@@ -114,7 +114,7 @@ impl Server {
         }
         match parts.uri.path() {
             "/ping" => return text(StatusCode::OK, "Ok.\n"),
-            "/" if parts.method != Method::POST && parts.uri.query().is_none() => {
+            "/" if is_read(&parts.method) && parts.uri.query().is_none() => {
                 return text(StatusCode::OK, "Ok.\n");
             }
             "/" => {}
@@ -260,6 +260,10 @@ impl Server {
         insert_header(response, "x-clickhouse-server-display-name", DISPLAY_NAME);
         insert_header(response, "x-clickhouse-timezone", "UTC");
     }
+}
+
+fn is_read(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
 }
 
 fn choose_encoding(params: &UrlParams, accepted: &str) -> Encoding {

@@ -1,6 +1,9 @@
 //! Apps and keys: the demo is stable, the snapshot says what is valid and no more, files with
 //! secrets are private.
 
+// In a test, a panic is the report.
+#![allow(clippy::unwrap_used)]
+
 mod rig;
 
 use std::os::unix::fs::PermissionsExt;

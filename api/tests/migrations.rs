@@ -1,6 +1,9 @@
 //! The schema: applied once, again without harm, to the end after an interruption, never over a
 //! newer one.
 
+// In a test, a panic is the report.
+#![allow(clippy::unwrap_used)]
+
 mod rig;
 
 use rig::{Rig, spawn_api, start_api};

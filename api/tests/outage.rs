@@ -1,5 +1,8 @@
 //! ClickHouse away: at the start, in between, and at the stop.
 
+// In a test, a panic is the report.
+#![allow(clippy::unwrap_used)]
+
 mod rig;
 
 use rig::{ClickHouse, Rig, demo, http, spawn_api, wait_for};

@@ -1,5 +1,8 @@
 //! What is refused, with which status, code and headers, and which refusal wins.
 
+// In a test, a panic is the report.
+#![allow(clippy::unwrap_used)]
+
 mod rig;
 
 use rig::{Rig, command_lines, http, raw};

@@ -1,5 +1,8 @@
 //! A user's timeline: who may be asked for, in which order, how much, and what is shown.
 
+// In a test, a panic is the report.
+#![allow(clippy::unwrap_used)]
+
 mod rig;
 
 use rig::{Rig, ms};

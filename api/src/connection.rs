@@ -21,6 +21,8 @@ use crate::write_deadline::WriteDeadline;
 /// limits on parameters allow is about 6 KiB; RFC 9110 asks for targets of 8,000 bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 64;
+/// A client that takes no byte of its answer for this long is given up.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// Answers under way at the stop have this long to leave.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(9);
 /// Before trying to accept again after the system refused, mostly for want of file descriptors.
@@ -95,7 +97,7 @@ async fn serve_connection(
         .header_read_timeout(head_time_max)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(WriteDeadline::new(stream)), service);
+        .serve_connection(TokioIo::new(WriteDeadline::new(stream, WRITE_STALL_MAX)), service);
     let mut connection = pin!(connection);
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
     let outcome = tokio::select! {

@@ -2,7 +2,7 @@
 //!
 //! hyper bounds the time in which a head arrives but not the time in which an answer leaves: a
 //! client that stops reading would hold its answer's memory for ever. Here a write that makes no
-//! progress for a whole [`WRITE_STALL_MAX`] fails, which ends the connection.
+//! progress for a whole `stall_max` fails, which ends the connection.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
@@ -14,16 +14,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
-
 pub struct WriteDeadline {
     stream: TcpStream,
+    stall_max: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl WriteDeadline {
-    pub fn new(stream: TcpStream) -> WriteDeadline {
-        WriteDeadline { stream, stalled: None }
+    pub fn new(stream: TcpStream, stall_max: Duration) -> WriteDeadline {
+        WriteDeadline { stream, stall_max, stalled: None }
     }
 
     /// Passes a finished write on; lets a waiting one fail once it has waited for too long.
@@ -36,7 +35,8 @@ impl WriteDeadline {
             self.stalled = None;
             return written;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL_MAX)));
+        let stall_max = self.stall_max;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall_max)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the peer does not read")))
     }
@@ -96,14 +96,10 @@ mod tests {
     async fn a_peer_that_does_not_read_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut stream = WriteDeadline::new(listener.accept().await.unwrap().0);
-        stream.stalled = Some(Box::pin(sleep(Duration::from_millis(20))));
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = WriteDeadline::new(stream, Duration::from_millis(50));
         let bytes = vec![0; 64 * 1024];
         let error = loop {
-            // Full socket buffers first, then the deadline; without progress it is not renewed.
-            if stream.stalled.is_none() {
-                stream.stalled = Some(Box::pin(sleep(Duration::from_millis(20))));
-            }
             if let Err(error) = stream.write_all(&bytes).await {
                 break error;
             }

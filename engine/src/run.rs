@@ -162,10 +162,6 @@ impl Engine {
             let thread = start_shard(index, cores[index], choice, seat, &health, ended.clone())?;
             shards.push(ShardHandle { control, status, counters, thread: Some(thread) });
         }
-        // Threads inherit it: the forwarder gives way to the shards.
-        if config.server.nice > 0 {
-            driver::lower_priority(config.server.nice);
-        }
         let forwarder = Forwarder::start(config, sources, metrics.forward(), Arc::clone(&health))?;
         wait_serving(&health, cores.len())?;
         let engine = Engine {

@@ -1,4 +1,8 @@
 //! The admin port over a real socket.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, which misses their helper functions"
+)]
 
 use engine::admin::{AdminServer, Component, Health, Level};
 use engine::metrics::{Metrics, TimeoutKind, add};

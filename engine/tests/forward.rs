@@ -1,4 +1,8 @@
 //! The forwarder against a stand-in for ClickHouse's HTTP: nothing lost, nothing marked early.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, which misses their helper functions"
+)]
 
 mod forward_stand_in;
 
@@ -301,4 +305,24 @@ fn a_feed_that_grows_is_followed() {
     stage.feeds[0].lock().unwrap().blocks.push_back(block(1, 1, 0..1, false));
     wait_until("marked", || stage.last_mark(0) == 1);
     assert!(posted.elapsed() < Duration::from_secs(1), "visible after {:?}", posted.elapsed());
+}
+
+#[test]
+fn nothing_is_marked_while_dead_letters_cannot_be_written() {
+    let clickhouse = StandIn::start(|insert| {
+        if insert.users.contains(&3) { Reply::Refuse(400, 33) } else { Reply::Take }
+    });
+    let feeds = vec![Arc::new(std::sync::Mutex::new(Feed::default()))];
+    let stage = stage(&clickhouse.url(), feeds, |_| {});
+    let in_the_way = stage.directory.path().join("dead");
+    std::fs::write(&in_the_way, "").unwrap();
+    stage.feeds[0].lock().unwrap().blocks.push_back(block(1, 1, 0..10, false));
+    wait_until("the state is visible", || {
+        stage.reason(Component::Forwarder).contains("dead letters cannot be written")
+    });
+    assert_eq!(stage.last_mark(0), 0);
+    std::fs::remove_file(&in_the_way).unwrap();
+    wait_until("marked", || stage.last_mark(0) == 1);
+    assert_eq!(read_dead_letters(&in_the_way).unwrap().len(), 1);
+    assert_eq!(stage.reason(Component::Forwarder), "");
 }

@@ -1,4 +1,8 @@
 //! The key snapshot: read, swapped, kept through damage, and never grown by strangers.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, which misses their helper functions"
+)]
 
 use engine::admin::{Component, Health, Level};
 use engine::keys::{KEY_BYTES_MAX, KeyCache, KeyPoller, KeySnapshot, KeyStats, KeyVerdict, Keys};

@@ -63,7 +63,7 @@ pub const KEYS: &[Key] = &[
     key("server.listen", Kind::Address, "127.0.0.1:8080 serves this machine, 0.0.0.0:8080 all"),
     count("server.cores", 0, 1024, "0 takes every core the process may use"),
     key("server.driver", Kind::Choice(&["auto", "uring", "epoll"]), "auto takes the best there is"),
-    count("server.nice", 0, 19, "0 leaves the background threads' priority alone"),
+    count("server.nice", 0, 19, "0 leaves the forwarder's priority alone"),
     key("server.ready_file", Kind::Path, "leave it out to have no such file"),
     key("admin.listen", Kind::Address, "keep it on loopback: 127.0.0.1:9090"),
     count("limits.connections_max", 1, 1_000_000, "per shard; the default is 8192"),

@@ -37,7 +37,7 @@ pub struct Server {
     /// Shards, one pinned to each core; 0 is all cores the process may use.
     pub cores: usize,
     pub driver: Driver,
-    /// Niceness of the forwarder's thread, which gives way to the shards.
+    /// Added to the niceness of the forwarder's thread, which competes with the shards for cores.
     pub nice: i32,
     /// Written once the engine answers, with the addresses it really listens on.
     pub ready_file: Option<PathBuf>,

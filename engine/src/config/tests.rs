@@ -261,3 +261,12 @@ fn the_budget_is_half_the_memory_or_the_groups_limit() {
     check(meminfo, ["", "9223372036854771712\n"], 4 << 30);
     check("", ["", ""], 1 << 30);
 }
+
+#[test]
+fn the_documentation_lists_every_key_and_no_other() {
+    let page = include_str!("../../../docs/configuration.md");
+    let rows: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")).collect();
+    let listed: Vec<&str> = rows.iter().filter_map(|row| row.split('`').next()).collect();
+    let known: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    assert_eq!(listed, known);
+}

@@ -22,7 +22,7 @@ use crate::journal::JournalFailed;
 use crate::shard::Shard;
 
 pub use socket::{bind_listeners, raise_file_limit};
-pub use system::{available_cores, lower_priority, pin_to_core};
+pub use system::{available_cores, pin_to_core};
 
 /// How a shard's thread is told to stop.
 pub struct Control {

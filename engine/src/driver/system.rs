@@ -181,12 +181,6 @@ pub fn pin_to_core(core: usize) -> bool {
     }
 }
 
-/// Lowers the calling thread's priority by `nice`, so that it gives way to the shards.
-pub fn lower_priority(nice: i32) {
-    // SAFETY: takes no pointers; on Linux `who` 0 is the calling thread.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-}
-
 /// Raises the soft limit of open files to the hard one and gives what it is now.
 pub fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

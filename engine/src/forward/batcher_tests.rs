@@ -157,9 +157,9 @@ proptest! {
                 },
                 Action::Wait { ms } => now += Duration::from_millis(ms),
             }
-            for source in 0..3 {
-                let order: Vec<u64> = (1..=sent[source].len() as u64).collect();
-                prop_assert_eq!(&sent[source], &order, "each block once, in order");
+            for sent in &sent {
+                let order: Vec<u64> = (1..=sent.len() as u64).collect();
+                prop_assert_eq!(sent, &order, "each block once, in order");
             }
         }
         prop_assert!(batcher.is_empty());

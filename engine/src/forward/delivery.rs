@@ -173,7 +173,7 @@ impl Delivery {
     fn halves(&self, piece: &Piece) -> Option<(Piece, Piece)> {
         let halve = |range: &Range<usize>| {
             let middle = range.start + range.len() / 2;
-            (range.len() > 1).then(|| (range.start..middle, middle..range.end))
+            (range.len() > 1).then_some((range.start..middle, middle..range.end))
         };
         match piece {
             Piece::Blocks(range) => match halve(range) {

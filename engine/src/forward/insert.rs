@@ -63,8 +63,20 @@ impl Inserter {
     }
 
     /// Sends `payloads` as one INSERT. `Ok` only when ClickHouse has said that it is done.
-    pub async fn insert(&self, payloads: Vec<Bytes>, token: &str) -> Result<(), Failure> {
-        let url = format!("{}&insert_deduplication_token={token}", self.insert_url);
+    ///
+    /// `max_insert_block_size` is above `rows`, so that they are one block: the token covers all of
+    /// them or none.
+    pub async fn insert(
+        &self,
+        payloads: Vec<Bytes>,
+        rows: usize,
+        token: &str,
+    ) -> Result<(), Failure> {
+        let url = format!(
+            "{}&max_insert_block_size={}&insert_deduplication_token={token}",
+            self.insert_url,
+            rows + 1,
+        );
         let body = Payloads::new(payloads);
         self.ask(Method::POST, &url, body, self.timeout).await
     }
@@ -132,8 +144,8 @@ fn chain_text(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Everything but the token. The settings keep one INSERT one block, so that the token covers it:
-/// a block split by rows or partitions could be taken in part.
+/// Everything but what changes from INSERT to INSERT. The settings keep one INSERT one block: split
+/// by threads, bytes or partitions it could be taken in part.
 fn insert_url(config: &Clickhouse) -> String {
     let query = format!(
         "INSERT INTO {}.{} ({}) FORMAT {}",
@@ -142,19 +154,13 @@ fn insert_url(config: &Clickhouse) -> String {
         proto::names::EVENTS_COLUMNS,
         proto::names::EVENTS_FORMAT,
     );
-    let block_rows = config.rows_per_insert_max.max(rows_of_longest_chain(config)) * 2;
     format!(
-        "{}/?query={}&async_insert=0&insert_deduplicate=1&max_insert_block_size={block_rows}\
+        "{}/?query={}&async_insert=0&insert_deduplicate=1\
          &min_insert_block_size_rows=0&min_insert_block_size_bytes=0&max_insert_threads=1\
          &max_partitions_per_insert_block=0",
         config.url,
         percent_encode(&query),
     )
-}
-
-/// A row has at least this many bytes, which bounds the rows of an INSERT by its bytes.
-fn rows_of_longest_chain(config: &Clickhouse) -> usize {
-    config.bytes_per_insert_max / proto::row::FIXED_BYTES
 }
 
 fn percent_encode(text: &str) -> String {

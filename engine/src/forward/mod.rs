@@ -48,6 +48,7 @@ impl Forwarder {
         counters: Arc<ForwardCounters>,
         health: Arc<Health>,
     ) -> anyhow::Result<Forwarder> {
+        let nice = config.server.nice;
         let (stop, stopped) = watch::channel(None);
         let idle = Arc::new(AtomicBool::new(false));
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,7 +61,15 @@ impl Forwarder {
             run::Runner::new(config, sources, dead, counters, health, idle.clone(), stopped)?;
         let thread = std::thread::Builder::new()
             .name("forwarder".to_owned())
-            .spawn(move || runtime.block_on(runner.run()))
+            .spawn(move || {
+                // On Linux this is the calling thread's alone.
+                if nice != 0
+                    && let Err(error) = rustix::process::nice(nice)
+                {
+                    tracing::warn!(%error, nice, "the forwarder keeps its priority");
+                }
+                runtime.block_on(runner.run());
+            })
             .context("cannot start the forwarder's thread")?;
         Ok(Forwarder { stop, idle, thread: Some(thread) })
     }

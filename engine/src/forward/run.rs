@@ -124,8 +124,14 @@ impl Runner {
     async fn turn_until_stopped(self) {
         let Runner { shared, batcher, sources, dead, inserts_in_flight_max, idle, mut stop } = self;
         let shared = Rc::new(shared);
-        let mut desk =
-            Desk { shared: shared.clone(), batcher, sources, dead, unburied: Vec::new() };
+        let mut desk = Desk {
+            shared: shared.clone(),
+            batcher,
+            sources,
+            dead,
+            unburied: Vec::new(),
+            bury_again_at: None,
+        };
         let mut flying: JoinSet<Delivered> = JoinSet::new();
         let pinger = tokio::task::spawn_local(ping(shared.clone()));
         loop {
@@ -182,6 +188,7 @@ struct Desk {
     dead: DeadLetters,
     /// Delivered, but their dead rows are not yet in the file.
     unburied: Vec<Delivered>,
+    bury_again_at: Option<Instant>,
 }
 
 impl Desk {
@@ -192,8 +199,14 @@ impl Desk {
 
     /// Puts dead rows aside, then tells the journals what is forwarded.
     fn settle(&mut self, now: Instant) {
+        let file_rests = self.bury_again_at.is_some_and(|at| now < at);
         for delivered in std::mem::take(&mut self.unburied) {
+            if file_rests && !delivered.dead.is_empty() {
+                self.unburied.push(delivered);
+                continue;
+            }
             if let Err(error) = self.bury(&delivered) {
+                self.bury_again_at = Some(now + FILE_RETRY);
                 let text = format!("dead letters cannot be written: {error}");
                 self.shared.stall(delivered.batch, &text);
                 self.unburied.push(delivered);
@@ -356,7 +369,7 @@ async fn deliver(shared: Rc<Shared>, batch: Batch) -> Delivered {
         let (rows, payloads) = (delivery.row_count(), delivery.payloads());
         let bytes: usize = payloads.iter().map(bytes::Bytes::len).sum();
         let sent_at = Instant::now();
-        let outcome = shared.inserter.insert(payloads, &delivery.token()).await;
+        let outcome = shared.inserter.insert(payloads, rows, &delivery.token()).await;
         let counters = &shared.counters;
         let failure = match outcome {
             Ok(()) => {

@@ -31,7 +31,6 @@ pub struct Insert {
     pub head: String,
     pub token: String,
     pub users: Vec<u64>,
-    pub at: Instant,
 }
 
 type Script = Box<dyn FnMut(&Insert) -> Reply + Send>;
@@ -115,8 +114,8 @@ fn serve(stream: TcpStream, script: &Mutex<Script>, seen: &Mutex<Seen>, stop: &A
         let users = Rows::new(&body)
             .map(|row| std::str::from_utf8(row.unwrap().user_id).unwrap().parse().unwrap())
             .collect();
-        let (token, at) = (token.to_owned(), Instant::now());
-        let insert = Insert { target: target.clone(), head, token, users, at };
+        let token = token.to_owned();
+        let insert = Insert { target: target.clone(), head, token, users };
         {
             let mut seen = seen.lock().unwrap();
             seen.in_flight += 1;

@@ -135,7 +135,7 @@ impl ShardKeeper {
     }
 
     fn note_forwarded(&self, now: Instant) {
-        let forwarded = self.shared.forwarded_through();
+        let forwarded = self.shared.saved_through();
         for segment in self.shared.segments().iter_mut() {
             if segment.last_sequence > forwarded {
                 break;

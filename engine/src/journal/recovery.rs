@@ -96,8 +96,13 @@ pub(super) fn recover(
         .collect();
     let quarantined = quarantine(storage, &found, &resolved.damage, &damaged_headers);
     let free = take_unused(&found, &mut resolved.segments);
-    let first_kept =
-        resolved.segments.iter().flat_map(|segment| &segment.runs).map(|run| run.first_sequence);
+    // What is lost is given out too, as an error.
+    let first_kept = resolved
+        .segments
+        .iter()
+        .flat_map(|segment| &segment.runs)
+        .map(|run| run.first_sequence)
+        .chain(resolved.damage.iter().map(|gap| gap.first_sequence));
     let forwarded_through = match checkpoint {
         CheckpointState::Good => forwarded,
         _ => first_kept.min().map_or(resolved.last_sequence, |first| first - 1),

@@ -79,6 +79,9 @@ pub struct Shared {
     /// The same, but never inside a chain.
     released_through: AtomicU64,
     forwarded_through: AtomicU64,
+    /// What the checkpoint says of it: only segments up to here are free, so that a kill never
+    /// finds less than the checkpoint promises.
+    saved_through: AtomicU64,
     /// End of the last durable frame in the live segment.
     live_end: AtomicU64,
     space: AtomicU64,
@@ -95,6 +98,7 @@ impl Shared {
             synced_through: AtomicU64::new(last),
             released_through: AtomicU64::new(last),
             forwarded_through: AtomicU64::new(forwarded),
+            saved_through: AtomicU64::new(forwarded),
             live_end: AtomicU64::new(FRAMES_OFFSET),
             space: AtomicU64::new(READY),
             failed: AtomicBool::new(false),
@@ -125,6 +129,14 @@ impl Shared {
 
     pub fn set_forwarded(&self, sequence: u64) {
         self.forwarded_through.fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    pub fn saved_through(&self) -> u64 {
+        self.saved_through.load(Ordering::Acquire)
+    }
+
+    pub fn set_saved(&self, sequence: u64) {
+        self.saved_through.fetch_max(sequence, Ordering::AcqRel);
     }
 
     pub fn failed(&self) -> bool {

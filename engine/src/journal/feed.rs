@@ -19,9 +19,6 @@ use super::scan::FrameReader;
 use super::storage::Storage;
 use super::tail::{Body, Delivery};
 
-/// Between two writes of the checkpoint.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(200);
-
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// Try again later.
@@ -70,6 +67,7 @@ pub(super) struct FeedParts {
     pub boot_id: BootId,
     pub shared: Arc<Shared>,
     pub tail: Receiver<Delivery>,
+    pub checkpoint_interval: Duration,
 }
 
 pub struct Feed {
@@ -148,8 +146,9 @@ impl Feed {
         self.next_sequence <= self.parts.shared.released_through()
     }
 
-    /// All up to `sequence` has arrived where it was sent. Frees segments; the checkpoint follows
-    /// within a fifth of a second, with this call or a later one.
+    /// All up to `sequence` has arrived where it was sent. The checkpoint says so with this
+    /// call or, where the last was just written, with a later one of any method; then segments are
+    /// free.
     pub fn mark_forwarded(&mut self, sequence: u64) -> Result<(), FeedError> {
         assert!(sequence < self.next_sequence, "only what was given out can have arrived");
         if sequence > self.parts.shared.forwarded_through() {
@@ -184,7 +183,7 @@ impl Feed {
 
     fn save_if_due(&mut self) -> Result<(), FeedError> {
         match self.saved_at {
-            Some(at) if at.elapsed() < CHECKPOINT_INTERVAL => Ok(()),
+            Some(at) if at.elapsed() < self.parts.checkpoint_interval => Ok(()),
             _ => self.save_checkpoint(),
         }
     }
@@ -203,6 +202,7 @@ impl Feed {
             .storage
             .replace_file(&path, &checkpoint.encode(), false)
             .map_err(io_error("write", &path))?;
+        self.parts.shared.set_saved(forwarded_through);
         self.unsaved = None;
         Ok(())
     }
@@ -293,6 +293,15 @@ impl Feed {
     fn give_up(&mut self, next: u64) -> FeedError {
         let first_sequence = std::mem::replace(&mut self.next_sequence, next);
         FeedError::Damaged { first_sequence, last_sequence: next - 1 }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        // Without it the last blocks are forwarded twice.
+        if let Err(error) = self.save_checkpoint() {
+            tracing::warn!(%error, "the checkpoint is behind");
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! is in it below the new floor), its header synced, then renamed and the directory synced. Oldest
 //! first, and only what is wholly forwarded, is used again or removed.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,8 +79,9 @@ pub(super) struct ShardKeeper {
     pub segments_ahead: usize,
     pub keep_forwarded: Duration,
     pub next_number: u64,
-    /// Prepared by an earlier start and never used; they count in the budget.
-    pub free: VecDeque<(PathBuf, u64)>,
+    /// Prepared by an earlier start, nothing in them counts; the last is used first. They count in the
+    /// budget.
+    pub free: Vec<(PathBuf, u64)>,
     pub shared: Arc<Shared>,
     pub budget: Arc<DiskBudget>,
     pub spares: Sender<PreparedSegment>,
@@ -135,7 +135,7 @@ impl ShardKeeper {
     }
 
     fn note_forwarded(&self, now: Instant) {
-        let forwarded = self.shared.forwarded_through();
+        let forwarded = self.shared.saved_through();
         for segment in self.shared.segments().iter_mut() {
             if segment.last_sequence > forwarded {
                 break;
@@ -180,7 +180,7 @@ impl ShardKeeper {
     }
 
     fn prepare(&mut self, now: Instant) -> Result<PreparedSegment, NoSpace> {
-        while let Some((path, bytes)) = self.free.pop_front() {
+        while let Some((path, bytes)) = self.free.pop() {
             if bytes == self.segment_bytes {
                 return self.reuse(&path);
             }

@@ -108,6 +108,8 @@ pub struct JournalConfig {
     pub tail_bytes_max: usize,
     /// All segments of all shards. None: half the disk's free space at start, at most 64 GiB.
     pub backlog_bytes_max: Option<u64>,
+    /// At least so long between two writes of the checkpoint.
+    pub checkpoint_interval: Duration,
     /// How long forwarded segments stay.
     pub keep_forwarded: Duration,
     /// Lane of every block.
@@ -130,6 +132,7 @@ impl Default for JournalConfig {
             buffers_max: 48,
             tail_bytes_max: 8 << 20,
             backlog_bytes_max: None,
+            checkpoint_interval: Duration::from_millis(200),
             keep_forwarded: Duration::from_secs(15 * 60),
             lane: 0,
             storage: Arc::new(DiskStorage),
@@ -337,6 +340,7 @@ impl Journal {
             boot_id: self.boot_id,
             shared: Arc::clone(shared),
             tail,
+            checkpoint_interval: self.config.checkpoint_interval,
         })
     }
 

@@ -43,8 +43,8 @@ impl RecoveryReport {
 
 pub(super) struct Recovered {
     pub segments: VecDeque<Segment>,
-    /// Prepared by an earlier start and never used.
-    pub free: VecDeque<(PathBuf, u64)>,
+    /// Prepared by an earlier start; nothing in them counts.
+    pub free: Vec<(PathBuf, u64)>,
     pub next_number: u64,
     pub forwarded_through: u64,
     pub report: RecoveryReport,
@@ -96,8 +96,13 @@ pub(super) fn recover(
         .collect();
     let quarantined = quarantine(storage, &found, &resolved.damage, &damaged_headers);
     let free = take_unused(&found, &mut resolved.segments);
-    let first_kept =
-        resolved.segments.iter().flat_map(|segment| &segment.runs).map(|run| run.first_sequence);
+    // What is lost is given out too, as an error.
+    let first_kept = resolved
+        .segments
+        .iter()
+        .flat_map(|segment| &segment.runs)
+        .map(|run| run.first_sequence)
+        .chain(resolved.damage.iter().map(|gap| gap.first_sequence));
     let forwarded_through = match checkpoint {
         CheckpointState::Good => forwarded,
         _ => first_kept.min().map_or(resolved.last_sequence, |first| first - 1),
@@ -216,12 +221,14 @@ fn skip_forwarded(
     Ok((Vec::new(), None))
 }
 
-/// Takes the segments at the end that hold no frame: paths and bytes. One with a damaged header is
-/// not among them.
-fn take_unused(found: &[FoundSegment], segments: &mut Vec<Segment>) -> VecDeque<(PathBuf, u64)> {
+/// Takes the segments at the end that hold nothing that counts: paths and bytes. The keeper uses them
+/// from the last to the first, so that a kill in between leaves a log with the same end. One with a
+/// damaged header is not among them.
+fn take_unused(found: &[FoundSegment], segments: &mut Vec<Segment>) -> Vec<(PathBuf, u64)> {
     let used = found
         .iter()
-        .rposition(|segment| segment.header.is_none() || !segment.runs.is_empty())
+        .zip(&*segments)
+        .rposition(|(found, segment)| found.header.is_none() || !segment.runs.is_empty())
         .map_or(0, |index| index + 1);
     segments.drain(used..).map(|segment| (segment.path, segment.bytes)).collect()
 }

@@ -145,7 +145,7 @@ impl Walk<'_> {
         {
             self.report(expected, durable_through, group.end - 1);
         }
-        self.expected = Some(self.expected.unwrap_or(0).max(durable_through + 1));
+        self.expected = cut.or(Some(self.expected.unwrap_or(0).max(durable_through + 1)));
     }
 
     /// False: the log ends before this run.

@@ -27,13 +27,14 @@ pub enum AppendFault {
     Torn { seed: u64 },
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Content {
     bytes: Vec<u8>,
     /// Offsets and former bytes of unsynced writes, in order.
     unsynced: Vec<(usize, Vec<u8>)>,
 }
 
+#[derive(Clone)]
 enum NameChange {
     Set { path: PathBuf, before: Option<u64> },
     Renamed { from: PathBuf, to: PathBuf, before: Option<u64> },
@@ -46,7 +47,7 @@ impl NameChange {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     contents: HashMap<u64, Content>,
     names: BTreeMap<PathBuf, u64>,
@@ -114,6 +115,12 @@ impl SimulatedDisk {
         let mut state = self.state();
         let id = state.names[path];
         state.contents.get_mut(&id).expect("a name has its content").bytes[offset] ^= 1 << bit;
+    }
+
+    /// The disk as it is now, apart from what still has the old one open: what a killed process
+    /// leaves behind.
+    pub fn fork(&self) -> SimulatedDisk {
+        SimulatedDisk { state: Arc::new(Mutex::new(self.state().clone())) }
     }
 
     /// What is not synced may be lost, as the seed has it.

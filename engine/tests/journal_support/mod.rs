@@ -22,6 +22,7 @@ pub fn config(storage: impl Storage) -> JournalConfig {
         segment_bytes: MIB,
         buffers_max: 24,
         backlog_bytes_max: Some(16 * MIB),
+        checkpoint_interval: Duration::ZERO,
         keep_forwarded: Duration::ZERO,
         storage: Arc::new(storage),
         boot_id: Some(BootId([b'a'; 36])),

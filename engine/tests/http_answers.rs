@@ -1,5 +1,7 @@
 //! The text of every answer, to the byte.
 
+#![allow(clippy::unwrap_used)]
+
 use engine::http::respond::{
     CONTINUE, RejectedEvent, ResponseContext, push_error, push_health, push_partial,
     push_preflight, push_success,

@@ -1,5 +1,7 @@
 //! The chunked coding: what is refused and why, and that no split of the bytes changes anything.
 
+#![allow(clippy::unwrap_used)]
+
 use engine::http::{ChunkedDecoder, ChunkedLimits, Reject};
 use proptest::prelude::*;
 

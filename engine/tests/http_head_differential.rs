@@ -4,6 +4,8 @@
 //! below. Where only httparse refuses, it is for a minor version that we take for 1.1, or for a major
 //! one before its line ends.
 
+#![allow(clippy::unwrap_used)]
+
 use engine::http::{HeadLimits, HeadParser, HeadStatus, Method, Reject, Span, Version};
 use proptest::prelude::*;
 

@@ -1,6 +1,8 @@
 //! What holds for any head: how the bytes were split changes nothing, a part of a valid head is
 //! never refused, and every kernel sees what the scalar one sees.
 
+#![allow(clippy::unwrap_used)]
+
 use engine::http::scan::{Kernel, Scanner, is_host_name, is_target, is_token, is_value};
 use engine::http::{Head, HeadLimits, HeadParser, HeadStatus, Reject};
 use proptest::prelude::*;

@@ -2,6 +2,8 @@
 //!
 //! Each input is also parsed byte by byte, which must not change the outcome.
 
+#![allow(clippy::unwrap_used)]
+
 use engine::http::{
     BodyFraming, ContentEncoding, ContentType, Expect, Head, HeadLimits, HeadParser, HeadStatus,
     Method, Reject, Version,

@@ -24,8 +24,7 @@ json_text() {
   sed -n 's/.*"'"$2"'"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p' "$1" | head -n 1
 }
 
-# Microseconds since 1970; bash's SECONDS is too coarse for a deadline of a few.
-now_us() { printf '%s' "${EPOCHREALTIME//[!0-9]/}"; }
+# Deadlines are in microseconds since 1970, ${EPOCHREALTIME//[!0-9]/}: SECONDS is too coarse for short ones.
 
 # Prints a process and everything it started that still runs, parents first.
 descendants() {
@@ -63,9 +62,9 @@ attend() {
   "$@" </dev/null &
   attended=$!
   if ((limit_s)); then
-    local until_us=$(($(now_us) + limit_s * 1000000))
+    local until_us=$((${EPOCHREALTIME//[!0-9]/} + limit_s * 1000000))
     while kill -0 "$attended" 2>/dev/null; do
-      if (($(now_us) > until_us)); then
+      if ((${EPOCHREALTIME//[!0-9]/} > until_us)); then
         say "dev: '$1 ${2-}' did not end within $limit_s s"
         end_attended
         return 124
@@ -84,8 +83,8 @@ end_attended() {
   local -a family
   mapfile -t family < <(descendants "$attended")
   kill -TERM "${family[@]}" 2>/dev/null || true
-  local until_us=$(($(now_us) + 5000000))
-  while kill -0 "$attended" 2>/dev/null && (($(now_us) < until_us)); do sleep 0.05 || true; done
+  local until_us=$((${EPOCHREALTIME//[!0-9]/} + 5000000))
+  while kill -0 "$attended" 2>/dev/null && ((${EPOCHREALTIME//[!0-9]/} < until_us)); do sleep 0.05 || true; done
   kill -KILL "${family[@]}" 2>/dev/null || true
   wait "$attended" 2>/dev/null || true
   attended=

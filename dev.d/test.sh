@@ -61,10 +61,10 @@ stage() {
 stage_soft() {
   local name=$1 code=0 began_us
   shift
-  began_us=$(now_us)
+  began_us=${EPOCHREALTIME//[!0-9]/}
   say "== $name"
   "$@" || code=$?
-  local tenths=$((($(now_us) - began_us) / 100000))
+  local tenths=$(((${EPOCHREALTIME//[!0-9]/} - began_us) / 100000))
   say "== $name: $((tenths / 10)).$((tenths % 10)) s"
   return "$code"
 }

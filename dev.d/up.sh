@@ -149,7 +149,7 @@ start_all() {
     od -An -v -tx1 -N24 /dev/urandom | tr -d ' \n' >"$data/clickhouse.password.new"
     mv "$data/clickhouse.password.new" "$data/clickhouse.password"
   fi
-  password=$(<"$data/clickhouse.password")
+  read -r password <"$data/clickhouse.password" || [[ -n $password ]]
   local keys=$data/keys.json store=$data/apps.sqlite
 
   UNMOGROWP_CLICKHOUSE_PASSWORD=$password start_part clickhouse unmogrowp-clickhouse \
@@ -187,13 +187,13 @@ start_part() {
 
 wait_ready() {
   local name=$1 file=$data/ready-$1.json told='' began_us
-  began_us=$(now_us)
+  began_us=${EPOCHREALTIME//[!0-9]/}
   until [[ -s $file ]]; do
     if ! kill -0 "${part_pid[$name]}" 2>/dev/null; then
       show_log "$name"
       fail "$name ended before it was ready"
     fi
-    local waited_s=$((($(now_us) - began_us) / 1000000))
+    local waited_s=$(((${EPOCHREALTIME//[!0-9]/} - began_us) / 1000000))
     if ((waited_s >= 2)) && [[ -z $told ]]; then
       told=1
       say "waiting for $name to be ready (at most ${ready_within_s[$name]} s; its log: $data/logs/$name.log)"
@@ -230,7 +230,9 @@ write_endpoints() {
 
 tell_endpoints() {
   local today now event_id
-  today=$(date -u +%F) now=$(date -u +%FT%TZ) event_id=$(</proc/sys/kernel/random/uuid)
+  today=$(date -u +%F) now=$(date -u +%FT%TZ)
+  # Not `$(<file)`: bash 5.2 parses that in this very shell, and a trap that runs meanwhile breaks.
+  read -r event_id </proc/sys/kernel/random/uuid
   cat <<TEXT || true
 ready.
 
@@ -286,9 +288,9 @@ stop_all() {
 stop_part() {
   local name=$1 pid=${part_pid[$1]} until_us
   kill -TERM "$pid" 2>/dev/null || true
-  until_us=$(($(now_us) + stop_within_s[$name] * 1000000))
+  until_us=$((${EPOCHREALTIME//[!0-9]/} + stop_within_s[$name] * 1000000))
   while kill -0 "$pid" 2>/dev/null; do
-    if (($(now_us) > until_us)); then
+    if ((${EPOCHREALTIME//[!0-9]/} > until_us)); then
       say "$name did not end within ${stop_within_s[$name]} s: killed"
       killed_a_part=1
       kill -KILL "$pid" 2>/dev/null || true

@@ -1,6 +1,12 @@
 # Words to the user, and commands that a signal to this script can end at once.
+#
+# No `$(…)` and no `<(…)` where traps are set: bash 5.2 parses those in this very shell, and a trap
+# whose signal comes meanwhile fails to parse. Functions leave their result in the variable `reply`.
 
-say() { printf '%s\n' "$*" >&2 || true; }
+# Standard error as it was at the start, whatever is redirected around a trap.
+exec {errors}>&2
+
+say() { printf '%s\n' "$*" >&"$errors" || true; }
 
 fail() {
   say "dev: $*"
@@ -18,16 +24,19 @@ flag_value() {
   printf '%s' "$2"
 }
 
-# Prints the text under KEY in a flat JSON file whose texts hold no escapes: the URLs, ids and keys
+# Finds the text under KEY in a flat JSON file whose texts hold no escapes: the URLs, ids and keys
 # that our own binaries write.
 json_text() {
-  sed -n 's/.*"'"$2"'"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p' "$1" | head -n 1
+  local content='' pattern='"'$2'"[[:space:]]*:[[:space:]]*"([^"]*)"'
+  read -r -d '' content <"$1" || true
+  reply=
+  [[ ! $content =~ $pattern ]] || reply=${BASH_REMATCH[1]}
 }
 
 # Deadlines are in microseconds since 1970, ${EPOCHREALTIME//[!0-9]/}: SECONDS is too coarse for short ones.
 
-# Prints a process and everything it started that still runs, parents first.
-descendants() {
+# Finds a process and everything it started that still runs, parents first: into the list `family`.
+find_family() {
   local line pid file
   local -a rest
   local -A children=()
@@ -39,10 +48,11 @@ descendants() {
     children[${rest[1]}]+=" $pid"
   done
   local -a queue=("$1")
+  family=()
   while ((${#queue[@]})); do
     pid=${queue[0]}
     queue=("${queue[@]:1}")
-    printf '%s\n' "$pid"
+    family+=("$pid")
     # shellcheck disable=SC2206
     queue+=(${children[$pid]-})
   done
@@ -81,7 +91,7 @@ attend() {
 end_attended() {
   [[ -n $attended ]] || return 0
   local -a family
-  mapfile -t family < <(descendants "$attended")
+  find_family "$attended"
   kill -TERM "${family[@]}" 2>/dev/null || true
   local until_us=$((${EPOCHREALTIME//[!0-9]/} + 5000000))
   while kill -0 "$attended" 2>/dev/null && ((${EPOCHREALTIME//[!0-9]/} < until_us)); do sleep 0.05 || true; done

@@ -50,8 +50,8 @@ prepare_libchdb() {
   local kept=$cache/libchdb-$chdb_version
   libchdb=$kept/libchdb.so
   [[ ! -f $libchdb ]] || return 0
-  [[ $(uname -s)-$(uname -m) == Linux-x86_64 ]] ||
-    fail "no ClickHouse library is published for $(uname -s) on $(uname -m): build chDB $chdb_version and name its libchdb.so in UNMOGROWP_LIBCHDB"
+  [[ $HOSTTYPE-$OSTYPE == x86_64-linux-gnu ]] ||
+    fail "no ClickHouse library is published for $OSTYPE on $HOSTTYPE: build chDB $chdb_version and name its libchdb.so in UNMOGROWP_LIBCHDB"
   mkdir -p "$cache"
   # Of two that fetch at once the second waits here and then finds the first one's file.
   exec {fetch_lock}>"$cache/libchdb.lock"
@@ -68,17 +68,18 @@ prepare_libchdb() {
 
 # A folder appears under its final name whole or not at all.
 fetch_libchdb() {
-  local partial=$1 kept=$2 archive
+  local partial=$1 kept=$2
+  local -a archives
   say "fetching the ClickHouse library, $chdb_package $chdb_version (about 180 MB, once)"
   mkdir -p "$partial"
   attend env -C "$partial" npm pack --silent "$chdb_package@$chdb_version" >/dev/null ||
     fail "npm could not fetch $chdb_package@$chdb_version"
-  archive=$(echo "$partial"/*.tgz)
-  echo "$chdb_sha512  $archive" | sha512sum --check --quiet - >&2 ||
+  archives=("$partial"/*.tgz)
+  echo "$chdb_sha512  ${archives[0]}" | sha512sum --check --quiet - >&2 ||
     fail "the archive of $chdb_package@$chdb_version is not the one that was recorded: not used"
-  attend tar xzf "$archive" -C "$partial" --strip-components=1 package/libchdb.so ||
+  attend tar xzf "${archives[0]}" -C "$partial" --strip-components=1 package/libchdb.so ||
     fail "the archive of $chdb_package@$chdb_version could not be unpacked"
-  rm -f "$archive"
+  rm -f "${archives[@]}"
   sync -f "$partial/libchdb.so"
   rm -rf "$kept"
   mv -T "$partial" "$kept"
@@ -87,22 +88,21 @@ fetch_libchdb() {
 # Builds every binary of the workspace, so that nothing builds later; their folder into `binaries`.
 prepare_binaries() {
   if [[ -n ${UNMOGROWP_BIN_DIR-} ]]; then
-    binaries=$(cd "$UNMOGROWP_BIN_DIR" 2>/dev/null && pwd -P) ||
-      fail "UNMOGROWP_BIN_DIR names $UNMOGROWP_BIN_DIR, which is not a folder"
+    binaries=$UNMOGROWP_BIN_DIR
+    [[ $binaries == /* ]] || binaries=$here/$binaries
+    [[ -d $binaries ]] || fail "UNMOGROWP_BIN_DIR names $UNMOGROWP_BIN_DIR, which is not a folder"
     return
   fi
   prepare_tools
-  binaries=$(target_dir)/release
+  target_dir
+  binaries=$reply/release
   [[ -x $binaries/unmogrowp-engine ]] || say "building (a first build takes minutes)"
   attend env -C "$root" cargo build --release --locked --workspace --bins --quiet ||
     fail "the build failed"
 }
 
 target_dir() {
-  case ${CARGO_TARGET_DIR-} in
-    '') printf '%s/target' "$root" ;;
-    /*) printf '%s' "$CARGO_TARGET_DIR" ;;
-    # Cargo takes a relative folder from where it is started, and it is started at the root.
-    *) printf '%s/%s' "$root" "$CARGO_TARGET_DIR" ;;
-  esac
+  # Cargo takes a relative folder from where it is started, and it is started at the root.
+  reply=${CARGO_TARGET_DIR:-target}
+  [[ $reply == /* ]] || reply=$root/$reply
 }

@@ -43,7 +43,8 @@ test() {
   stage 'lints' attend "$build_within_s" cargo clippy --quiet --locked --profile ci --workspace --all-targets -- -D warnings
   stage 'compile' attend "$build_within_s" cargo build --quiet --locked --profile ci --workspace --all-targets
   local log failed_run=0
-  log=$(target_dir)/test-output.log
+  target_dir
+  log=$reply/test-output.log
   # Every crate runs to its end, so that the sum is of all tests and not of those before a failure.
   stage_soft 'tests' run_tests "$within_s" "$log" "${extra[@]}" || failed_run=1
   sum_up "$log" "$failed_run"

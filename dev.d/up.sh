@@ -36,7 +36,7 @@ declare -rA ready_within_s=([clickhouse]=120 [api]=60 [engine]=120)
 declare -rA stop_within_s=([engine]=14 [api]=4 [clickhouse]=9)
 readonly leftover_within_s=30
 # A log longer than this is set aside at a start, once: a part's logs take at most twice what one run writes.
-readonly log_bytes_kept=$((4 * 1024 * 1024))
+readonly log_kib_kept=4096
 
 declare -A part_pid=()
 data=
@@ -160,8 +160,8 @@ start_all() {
     >"$data/logs/demo.log" 2>&1 || { show_log demo; fail "the demo app could not be made"; }
 
   wait_ready clickhouse
-  clickhouse_url=$(json_text "$data/ready-clickhouse.json" clickhouse)
-  clickhouse_url=${clickhouse_url/:\/\//:\/\/unmogrowp:$password@}
+  json_text "$data/ready-clickhouse.json" clickhouse
+  clickhouse_url=${reply/:\/\//:\/\/unmogrowp:$password@}
   export UNMOGROWP_CLICKHOUSE_URL=$clickhouse_url
 
   start_part api unmogrowp-api serve --listen "$host:${port[api]}" --database "$database" \
@@ -178,8 +178,9 @@ readonly database=unmogrowp
 start_part() {
   local name=$1 binary=$2 log=$data/logs/$1.log
   shift 2
-  if [[ -f $log ]] && (($(stat -c %s "$log") > log_bytes_kept)); then mv "$log" "$log.1"; fi
-  printf -- '--- started by ./dev up at %s\n' "$(date -u +%FT%TZ)" >>"$log"
+  [[ -x $binaries/$binary ]] || fail "$binaries/$binary is not there"
+  [[ ! -f $log ]] || find "$log" -size "+${log_kib_kept}k" -exec mv {} {}.1 \;
+  TZ=UTC0 printf -- '--- started by ./dev up at %(%FT%TZ)T\n' -1 >>"$log"
   env --block-signal=INT,QUIT,HUP setpriv --pdeathsig TERM -- "$binaries/$binary" "$@" \
     --ready-file "$data/ready-$name.json" </dev/null >>"$log" 2>&1 &
   part_pid[$name]=$!
@@ -212,13 +213,18 @@ show_log() {
 }
 
 write_endpoints() {
-  # An address that means "all of them" is reached over loopback.
-  local reach='s#://0\.0\.0\.0:#://127.0.0.1:#; s#://\[::\]:#://[::1]:#'
-  ingest=$(json_text "$data/ready-engine.json" ingest | sed "$reach")
-  admin=$(json_text "$data/ready-engine.json" admin)
-  api=$(json_text "$data/ready-api.json" api | sed "$reach")
-  app_id=$(json_text "$data/demo.json" app_id)
-  api_key=$(json_text "$data/demo.json" api_key)
+  local part key
+  for part in engine:ingest engine:admin api:api; do
+    key=${part#*:} part=${part%%:*}
+    json_text "$data/ready-$part.json" "$key"
+    # An address that means "all of them" is reached over loopback.
+    reply=${reply/:\/\/0.0.0.0:/:\/\/127.0.0.1:}
+    printf -v "$key" '%s' "${reply/:\/\/[[]::]:/:\/\/[::1]:}"
+  done
+  for key in app_id api_key; do
+    json_text "$data/demo.json" "$key"
+    printf -v "$key" '%s' "$reply"
+  done
   local value
   for value in ingest admin api app_id api_key clickhouse_url; do
     [[ -n ${!value} ]] || fail "$value is not in the ready files: see $data"
@@ -230,8 +236,8 @@ write_endpoints() {
 
 tell_endpoints() {
   local today now event_id
-  today=$(date -u +%F) now=$(date -u +%FT%TZ)
-  # Not `$(<file)`: bash 5.2 parses that in this very shell, and a trap that runs meanwhile breaks.
+  TZ=UTC0 printf -v today '%(%F)T' -1
+  TZ=UTC0 printf -v now '%(%FT%TZ)T' -1
   read -r event_id </proc/sys/kernel/random/uuid
   cat <<TEXT || true
 ready.

@@ -157,7 +157,7 @@ start_all() {
 
   # The demo app needs no ClickHouse; the engine finds its key at its first look.
   attend "$binaries/unmogrowp-api" demo --store "$store" --keys-snapshot "$keys" --out "$data/demo.json" \
-    >"$data/logs/demo.log" 2>&1 || { show_log demo; fail "the demo app could not be made"; }
+    2>"$data/logs/demo.log" >/dev/null || { show_log demo; fail "the demo app could not be made"; }
 
   wait_ready clickhouse
   json_text "$data/ready-clickhouse.json" clickhouse
@@ -181,7 +181,7 @@ start_part() {
   [[ -x $binaries/$binary ]] || fail "$binaries/$binary is not there"
   [[ ! -f $log ]] || find "$log" -size "+${log_kib_kept}k" -exec mv {} {}.1 \;
   TZ=UTC0 printf -- '--- started by ./dev up at %(%FT%TZ)T\n' -1 >>"$log"
-  env --block-signal=INT,QUIT,HUP setpriv --pdeathsig TERM -- "$binaries/$binary" "$@" \
+  env --block-signal=INT,QUIT,HUP NO_COLOR=1 setpriv --pdeathsig TERM -- "$binaries/$binary" "$@" \
     --ready-file "$data/ready-$name.json" </dev/null >>"$log" 2>&1 &
   part_pid[$name]=$!
 }

@@ -37,6 +37,8 @@ fn dev(arguments: &[&str], folder: &Path) -> Command {
 
 impl Up {
     fn start(folder: &Path) -> Up {
+        // A killed run leaves its own behind.
+        let _ = std::fs::remove_file(folder.join("endpoints.json"));
         let log = folder.with_extension("log");
         let process = Process::start("dev up", log, &mut dev(&["up"], folder));
         let mut up = Up { process, folder: folder.to_owned() };
@@ -131,8 +133,7 @@ fn up_starts_all_and_sigterm_stops_all() {
 fn an_event_survives_a_stop_and_a_start() {
     let folder = data_folder();
     let mut up = Up::start(folder.path());
-    let headers_of = |up: &Up| up.endpoint("api_key");
-    let key = headers_of(&up);
+    let key = up.endpoint("api_key");
     let batch = Batch::one(Event::new("kept", "somebody"));
     let answer = Client::connect(&up.endpoint("ingest")).request(
         "POST",

@@ -1,1 +1,20 @@
+//! What the integration tests stand on: the real binaries, started on free ports in a folder of
+//! their own, and a client that sends exactly the bytes it is given.
+//!
+//! Owns processes, sockets and deadlines of tests. Must not know the insides of any binary: tests
+//! here see command lines, ports, files and answers, as a user does. Everything started is ended
+//! when the value that stands for it is dropped.
 
+pub mod answers;
+pub mod batch;
+pub mod http_client;
+pub mod process;
+pub mod sender;
+pub mod sources;
+pub mod stack;
+pub mod wait;
+
+pub use batch::{Batch, Event};
+pub use http_client::{Client, Response};
+pub use process::Process;
+pub use stack::{Driver, Stack, StackOptions};

@@ -1,0 +1,108 @@
+# What must be on the machine before anything runs: commands, libchdb, binaries. Each step does
+# nothing when its result is there already.
+
+# The ClickHouse engine as a library comes from the npm registry, built for each platform; this
+# release is there for Linux on x86_64 alone. It is named here with the SHA-512 of its archive, so
+# that what runs is what was tested.
+chdb_version=26.7.3-stable.1
+chdb_package=@chdb/lib-linux-x64-gnu
+chdb_sha512=5cff7b98caa7739b59a4a432c11f0dedc2d3b073624e61ebdf4a42e66ce8de35a6ba48ca9f62016bad1cd81fe059435cb858ce3235a8a2b408082a81563e70a7
+
+# Set by the functions below.
+libchdb=
+binaries=
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Installs the Debian packages of the commands that are missing; without the rights, names them.
+prepare_tools() {
+  local need
+  local -a packages=()
+  for need in cc:build-essential npm:npm flock:util-linux setpriv:util-linux tar:tar; do
+    has "${need%%:*}" || packages+=("${need#*:}")
+  done
+  if ((${#packages[@]})); then
+    local -a as_root=()
+    if ((EUID != 0)); then
+      as_root=(sudo -n)
+      "${as_root[@]}" true 2>/dev/null || as_root=()
+    fi
+    if ((EUID != 0 && ${#as_root[@]} == 0)) || ! has apt-get; then
+      fail "missing, and not ours to install: run 'sudo apt-get install -y ${packages[*]}'"
+    fi
+    say "installing ${packages[*]}"
+    attend "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq || true
+    attend "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >&2 ||
+      fail "apt-get could not install ${packages[*]}"
+  fi
+  has cargo || [[ ! -x $HOME/.cargo/bin/cargo ]] || PATH=$HOME/.cargo/bin:$PATH
+  has cargo || fail "missing: Rust; install it with rustup, which then fetches the version that rust-toolchain.toml names"
+}
+
+# Puts libchdb.so of the pinned release into the user's cache and its path into `libchdb`.
+prepare_libchdb() {
+  if [[ -n ${UNMOGROWP_LIBCHDB-} ]]; then
+    [[ -f $UNMOGROWP_LIBCHDB ]] || fail "UNMOGROWP_LIBCHDB names $UNMOGROWP_LIBCHDB, which is not a file"
+    libchdb=$UNMOGROWP_LIBCHDB
+    return
+  fi
+  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/unmogrowp
+  local kept=$cache/libchdb-$chdb_version
+  libchdb=$kept/libchdb.so
+  [[ ! -f $libchdb ]] || return 0
+  [[ $HOSTTYPE-$OSTYPE == x86_64-linux-gnu ]] ||
+    fail "no ClickHouse library is published for $OSTYPE on $HOSTTYPE: build chDB $chdb_version and name its libchdb.so in UNMOGROWP_LIBCHDB"
+  mkdir -p "$cache"
+  # Of two that fetch at once the second waits here and then finds the first one's file.
+  exec {fetch_lock}>"$cache/libchdb.lock"
+  flock -n "$fetch_lock" || {
+    say "another ./dev is fetching the ClickHouse library: waiting for it"
+    attend flock "$fetch_lock"
+  }
+  if [[ ! -f $libchdb ]]; then
+    rm -rf "$cache"/libchdb-*.partial
+    fetch_libchdb "$cache/libchdb-$chdb_version.partial" "$kept"
+  fi
+  exec {fetch_lock}>&-
+}
+
+# A folder appears under its final name whole or not at all.
+fetch_libchdb() {
+  local partial=$1 kept=$2
+  local -a archives
+  say "fetching the ClickHouse library, $chdb_package $chdb_version (about 180 MB, once)"
+  mkdir -p "$partial"
+  attend env -C "$partial" npm pack --silent "$chdb_package@$chdb_version" >/dev/null ||
+    fail "npm could not fetch $chdb_package@$chdb_version"
+  archives=("$partial"/*.tgz)
+  echo "$chdb_sha512  ${archives[0]}" | sha512sum --check --quiet - >&2 ||
+    fail "the archive of $chdb_package@$chdb_version is not the one that was recorded: not used"
+  attend tar xzf "${archives[0]}" -C "$partial" --strip-components=1 package/libchdb.so ||
+    fail "the archive of $chdb_package@$chdb_version could not be unpacked"
+  rm -f "${archives[@]}"
+  sync -f "$partial/libchdb.so"
+  rm -rf "$kept"
+  mv -T "$partial" "$kept"
+}
+
+# Builds every binary of the workspace, so that nothing builds later; their folder into `binaries`.
+prepare_binaries() {
+  if [[ -n ${UNMOGROWP_BIN_DIR-} ]]; then
+    binaries=$UNMOGROWP_BIN_DIR
+    [[ $binaries == /* ]] || binaries=$here/$binaries
+    [[ -d $binaries ]] || fail "UNMOGROWP_BIN_DIR names $UNMOGROWP_BIN_DIR, which is not a folder"
+    return
+  fi
+  prepare_tools
+  target_dir
+  binaries=$reply/release
+  [[ -x $binaries/unmogrowp-engine ]] || say "building (a first build takes minutes)"
+  attend env -C "$root" cargo build --release --locked --workspace --bins --quiet ||
+    fail "the build failed"
+}
+
+target_dir() {
+  # Cargo takes a relative folder from where it is started, and it is started at the root.
+  reply=${CARGO_TARGET_DIR:-target}
+  [[ $reply == /* ]] || reply=$root/$reply
+}

@@ -1,0 +1,99 @@
+# `./dev test`: everything is compiled once, then every test runs. The last line is the sum.
+
+test_help() {
+  cat <<'TEXT'
+Usage: ./dev test [--long]
+
+Installs what the tests need, checks format and lints, compiles everything once with the `ci` profile
+(benches too, which are not run), runs every test and prints "N passed, M failed" last.
+
+  --long   also the tests that take minutes (marked #[ignore])
+
+Exit code: 0 when all passed, else 1. One test, after a first run:
+  cargo test --profile ci -p tests --test kill_9
+TEXT
+}
+
+# Past these a stage is ended and the run has failed.
+readonly build_within_s=2700
+readonly tests_within_s=2400
+readonly long_tests_within_s=7200
+
+test() {
+  local within_s=$tests_within_s
+  local -a extra=()
+  while (($#)); do
+    case $1 in
+      --long) extra=(--include-ignored) within_s=$long_tests_within_s; shift ;;
+      -h | --help) test_help; exit 0 ;;
+      *) refuse "test: unknown argument '$1'" ;;
+    esac
+  done
+  cd "$root"
+  trap 'end_attended; exit 143' TERM
+  trap 'end_attended; exit 130' INT
+  trap 'end_attended; exit 129' HUP
+  # The tests start what was compiled for them, and nothing that a shell happens to name.
+  unset UNMOGROWP_BIN_DIR UNMOGROWP_PORTS UNMOGROWP_CLICKHOUSE_URL UNMOGROWP_CLICKHOUSE_PASSWORD
+
+  stage 'tools' prepare_tools
+  stage 'libchdb' prepare_libchdb
+  export UNMOGROWP_LIBCHDB=$libchdb
+  stage 'format' attend 120 cargo fmt --all --check
+  stage 'lints' attend "$build_within_s" cargo clippy --quiet --locked --profile ci --workspace --all-targets -- -D warnings
+  stage 'compile' attend "$build_within_s" cargo build --quiet --locked --profile ci --workspace --all-targets
+  local log failed_run=0
+  target_dir
+  log=$reply/test-output.log
+  # Every crate runs to its end, so that the sum is of all tests and not of those before a failure.
+  stage_soft 'tests' run_tests "$within_s" "$log" "${extra[@]}" || failed_run=1
+  sum_up "$log" "$failed_run"
+}
+
+# Runs one step and prints how long it took; a step that fails ends the run.
+stage() {
+  stage_soft "$@" || {
+    say "dev: the stage '$1' failed"
+    printf '0 passed, 1 failed\n'
+    exit 1
+  }
+}
+
+stage_soft() {
+  local name=$1 code=0 began_us
+  shift
+  began_us=${EPOCHREALTIME//[!0-9]/}
+  say "== $name"
+  "$@" || code=$?
+  local tenths=$(((${EPOCHREALTIME//[!0-9]/} - began_us) / 100000))
+  say "== $name: $((tenths / 10)).$((tenths % 10)) s"
+  return "$code"
+}
+
+run_tests() {
+  local within_s=$1 log=$2 code=0
+  shift 2
+  : >"$log"
+  tail -n +1 -f --pid=$$ "$log" &
+  local shown=$!
+  attend "$within_s" cargo test --locked --profile ci --workspace --no-fail-fast -- "$@" >"$log" 2>&1 || code=$?
+  sleep 1.2
+  kill "$shown" 2>/dev/null || true
+  wait "$shown" 2>/dev/null || true
+  return "$code"
+}
+
+# Adds up cargo's "test result:" lines. A run that failed without one failed test (a crash, a time-out)
+# counts as one, and a run in which no test ran has failed.
+sum_up() {
+  local passed failed
+  passed=$(awk '/^test result:/ { sum += $4 } END { print sum + 0 }' "$1")
+  failed=$(awk '/^test result:/ { sum += $6 } END { print sum + 0 }' "$1")
+  ((failed == 0)) || { say 'failed:'; grep -E '^test .* FAILED$' "$1" | sort -u >&2 || true; }
+  if ((failed == 0 && ($2 != 0 || passed == 0))); then
+    failed=1
+    say "dev: the tests did not run to their end"
+  fi
+  printf '%s passed, %s failed\n' "$passed" "$failed"
+  ((failed == 0)) || exit 1
+}

@@ -1,0 +1,128 @@
+//! Clients that send while something happens to the server, and remember what was acknowledged.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crate::batch::{Batch, Event};
+use crate::http_client::Client;
+use crate::stack::Stack;
+
+const EVENTS_PER_BATCH: usize = 10;
+/// So that one user's events fit into one timeline answer.
+const BATCHES_PER_USER: usize = 90;
+
+/// What one user sent.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    pub user_id: String,
+    /// Ids of events whose request was answered 200.
+    pub acknowledged: Vec<String>,
+    /// Ids of events whose request was sent and not answered: they may be stored or not.
+    pub unknown: Vec<String>,
+}
+
+pub struct Senders {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
+    sent: Arc<Mutex<Vec<Sent>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Senders {
+    /// Each client sends batches one after the other until it is stopped or its connection breaks.
+    pub fn start(stack: &Stack, clients: usize, name: &str) -> Senders {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicUsize::new(0));
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let spawn = |index: usize| {
+            let (url, app_id, api_key) =
+                (stack.ingest.clone(), stack.app_id.clone(), stack.api_key.clone());
+            let (stop, acknowledged, sent) =
+                (Arc::clone(&stop), Arc::clone(&acknowledged), Arc::clone(&sent));
+            let name = name.to_owned();
+            std::thread::spawn(move || {
+                let mine = send_until(&url, &app_id, &api_key, &stop, &acknowledged, &name, index);
+                sent.lock().expect("no sender panics with the lock").extend(mine);
+            })
+        };
+        let threads = (0..clients).map(spawn).collect();
+        Senders { stop, acknowledged, sent, threads }
+    }
+
+    /// Batches answered 200 so far.
+    pub fn acknowledged_batches(&self) -> usize {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Ends all clients and gives what each of their users sent.
+    pub fn finish(self) -> Vec<Sent> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("a sender does not panic");
+        }
+        std::mem::take(&mut self.sent.lock().expect("no sender panics with the lock"))
+    }
+}
+
+fn send_until(
+    url: &str,
+    app_id: &str,
+    api_key: &str,
+    stop: &AtomicBool,
+    acknowledged: &AtomicUsize,
+    name: &str,
+    index: usize,
+) -> Vec<Sent> {
+    let mut users = Vec::new();
+    let Ok(mut client) = Client::try_connect(url) else { return users };
+    let headers = [("X-API-Key", api_key)];
+    let mut batches = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if batches % BATCHES_PER_USER == 0 {
+            let user_id = format!("{name}-{index}-{}", users.len());
+            users.push(Sent { user_id, ..Sent::default() });
+        }
+        batches += 1;
+        let user = users.last_mut().expect("pushed above");
+        let event = |_| Event::new(name, &user.user_id);
+        let batch = Batch { events: (0..EVENTS_PER_BATCH).map(event).collect() };
+        let ids = batch.events.iter().map(|event| event.event_id.to_string());
+        let body = batch.json(app_id);
+        match client.try_request("POST", "/api/v1/events", &headers, body.as_bytes()) {
+            Ok(answer) if answer.status == 200 => {
+                user.acknowledged.extend(ids);
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            // 503 while stopping: nothing of the batch counts as sent, and it must not be stored.
+            Ok(answer) if answer.status == 503 => break,
+            Ok(answer) => panic!("{}: {}", answer.status, answer.text()),
+            Err(_) => {
+                user.unknown.extend(ids);
+                break;
+            }
+        }
+    }
+    users
+}
+
+/// Every acknowledged event is in its user's timeline once, and nothing is there that was not sent.
+pub fn assert_conserved(stack: &Stack, sent: &[Sent]) {
+    for user in sent {
+        let stored = stack.timeline_ids(&user.user_id);
+        let mut distinct = stored.clone();
+        distinct.dedup();
+        assert_eq!(stored.len(), distinct.len(), "{}: an event is there twice", user.user_id);
+        let missing: Vec<&String> =
+            user.acknowledged.iter().filter(|id| stored.binary_search(id).is_err()).collect();
+        assert!(missing.is_empty(), "{}: acknowledged and lost: {missing:?}", user.user_id);
+        let known = |id: &String| user.acknowledged.contains(id) || user.unknown.contains(id);
+        let strange: Vec<&String> = stored.iter().filter(|id| !known(id)).collect();
+        assert!(strange.is_empty(), "{}: stored and never sent: {strange:?}", user.user_id);
+    }
+}
+
+/// The events of all users that must be in the answers.
+pub fn acknowledged_count(sent: &[Sent]) -> u64 {
+    sent.iter().map(|user| user.acknowledged.len() as u64).sum()
+}

@@ -1,0 +1,272 @@
+//! The system under test: embedded ClickHouse, engine and api, each a real process on a free port,
+//! all in one temporary folder.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::batch::Batch;
+use crate::http_client::{Client, Response, authority};
+use crate::process::{Process, binary, libchdb};
+use crate::wait::seconds;
+
+/// Loading the ClickHouse library from a cold disk is the slowest start.
+const READY_WITHIN: Duration = seconds(90);
+pub const STOP_WITHIN: Duration = seconds(30);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    Uring,
+    Epoll,
+    Auto,
+}
+
+impl Driver {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Driver::Uring => "uring",
+            Driver::Epoll => "epoll",
+            Driver::Auto => "auto",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct StackOptions {
+    pub driver: Driver,
+    pub cores: u32,
+    /// Further `--set section.key=value` of the engine.
+    pub set: Vec<String>,
+    /// Without ClickHouse and api: what the engine answers needs neither.
+    pub engine_alone: bool,
+    /// Where the journal lies, if not in the stack's own folder.
+    pub journal_dir: Option<PathBuf>,
+}
+
+impl Default for StackOptions {
+    fn default() -> Self {
+        StackOptions {
+            driver: Driver::Auto,
+            cores: 1,
+            set: Vec::new(),
+            engine_alone: false,
+            journal_dir: None,
+        }
+    }
+}
+
+impl StackOptions {
+    pub fn engine_alone() -> StackOptions {
+        StackOptions { engine_alone: true, ..StackOptions::default() }
+    }
+
+    pub fn driver(mut self, driver: Driver) -> StackOptions {
+        self.driver = driver;
+        self
+    }
+
+    pub fn set(mut self, assignment: &str) -> StackOptions {
+        self.set.push(assignment.to_owned());
+        self
+    }
+}
+
+/// Fields in the order in which their processes must end.
+pub struct Stack {
+    pub engine_process: Option<Process>,
+    pub api_process: Option<Process>,
+    pub clickhouse_process: Option<Process>,
+    pub ingest: String,
+    pub admin: String,
+    pub api: String,
+    pub clickhouse: String,
+    pub password: String,
+    pub app_id: String,
+    pub api_key: String,
+    options: StackOptions,
+    folder: TempDir,
+}
+
+impl Stack {
+    pub fn start(options: StackOptions) -> Stack {
+        let folder = tempfile::Builder::new().prefix("unmogrowp-test-").tempdir().expect("folder");
+        let mut stack = Stack {
+            engine_process: None,
+            api_process: None,
+            clickhouse_process: None,
+            ingest: String::new(),
+            admin: String::new(),
+            api: String::new(),
+            // Port 9 answers nobody: an engine alone has a ClickHouse that is away.
+            clickhouse: "http://127.0.0.1:9".to_owned(),
+            password: uuid::Uuid::new_v4().simple().to_string(),
+            app_id: String::new(),
+            api_key: String::new(),
+            options,
+            folder,
+        };
+        stack.make_demo_app();
+        if !stack.options.engine_alone {
+            stack.start_clickhouse("127.0.0.1:0");
+            stack.start_api();
+        }
+        stack.start_engine();
+        stack
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn journal_dir(&self) -> PathBuf {
+        self.options.journal_dir.clone().unwrap_or_else(|| self.path("journal"))
+    }
+
+    fn clickhouse_url(&self) -> String {
+        self.clickhouse.replace("://", &format!("://unmogrowp:{}@", self.password))
+    }
+
+    fn store_flags(&self) -> [PathBuf; 4] {
+        let flag = PathBuf::from;
+        let (store, keys) = (self.path("apps.sqlite"), self.path("keys.json"));
+        [flag("--store"), store, flag("--keys-snapshot"), keys]
+    }
+
+    /// Makes an app and its key in this stack's store; gives `(app_id, api_key)`.
+    pub fn make_app(&self, name: &str) -> (String, String) {
+        let output = Command::new(binary("unmogrowp-api"))
+            .arg("demo")
+            .args(self.store_flags())
+            .arg("--out")
+            .arg(self.path(&format!("{name}.json")))
+            .output()
+            .expect("unmogrowp-api starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "unmogrowp-api demo: {errors}");
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON");
+        let text = |key: &str| answer[key].as_str().expect("app_id and api_key").to_owned();
+        (text("app_id"), text("api_key"))
+    }
+
+    fn make_demo_app(&mut self) {
+        (self.app_id, self.api_key) = self.make_app("demo");
+    }
+
+    fn spawn(&self, name: &str, command: &mut Command) -> (Process, PathBuf) {
+        let ready = self.path(&format!("ready-{name}.json"));
+        let _ = std::fs::remove_file(&ready);
+        command.arg("--ready-file").arg(&ready);
+        (Process::start(name, self.path(&format!("{name}.log")), command), ready)
+    }
+
+    fn start_clickhouse(&mut self, listen: &str) {
+        let mut command = Command::new(binary("unmogrowp-clickhouse"));
+        command
+            .arg("--data")
+            .arg(self.path("clickhouse"))
+            .args(["--listen", listen, "--user", "unmogrowp", "--lib"])
+            .arg(libchdb())
+            .env("UNMOGROWP_CLICKHOUSE_PASSWORD", &self.password);
+        let (mut process, ready) = self.spawn("clickhouse", &mut command);
+        self.clickhouse = url(&process.ready(&ready, READY_WITHIN), "clickhouse");
+        self.clickhouse_process = Some(process);
+    }
+
+    /// On the port it had, as the others still know it by that.
+    pub fn restart_clickhouse(&mut self) {
+        let listen = authority(&self.clickhouse).to_owned();
+        self.start_clickhouse(&listen);
+    }
+
+    fn start_api(&mut self) {
+        let mut command = Command::new(binary("unmogrowp-api"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--database", "unmogrowp"])
+            .args(self.store_flags())
+            .env("UNMOGROWP_CLICKHOUSE_URL", self.clickhouse_url());
+        let (mut process, ready) = self.spawn("api", &mut command);
+        self.api = url(&process.ready(&ready, READY_WITHIN), "api");
+        self.api_process = Some(process);
+    }
+
+    /// Starts the engine, on new ports, over the journal that is there.
+    pub fn start_engine(&mut self) {
+        let mut command = Command::new(binary("unmogrowp-engine"));
+        command
+            .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--driver", self.options.driver.name()])
+            .args(["--cores", &self.options.cores.to_string(), "--journal-dir"])
+            .arg(self.journal_dir())
+            .arg("--keys-snapshot")
+            .arg(self.path("keys.json"))
+            .env("UNMOGROWP_CLICKHOUSE_URL", self.clickhouse_url());
+        for assignment in &self.options.set {
+            command.args(["--set", assignment]);
+        }
+        let (mut process, ready) = self.spawn("engine", &mut command);
+        let addresses = process.ready(&ready, READY_WITHIN);
+        self.ingest = url(&addresses, "ingest");
+        self.admin = url(&addresses, "admin");
+        self.engine_process = Some(process);
+    }
+
+    pub fn engine(&mut self) -> &mut Process {
+        self.engine_process.as_mut().expect("the engine runs")
+    }
+
+    /// A connection to the ingestion port.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.ingest)
+    }
+
+    /// Sends a batch on a connection of its own.
+    pub fn post(&self, batch: &Batch) -> Response {
+        self.post_text(&batch.json(&self.app_id))
+    }
+
+    pub fn post_text(&self, body: &str) -> Response {
+        self.client().request("POST", "/api/v1/events", &self.post_headers(), body.as_bytes())
+    }
+
+    pub fn post_ok(&self, batch: &Batch) {
+        let answer = self.post(batch);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    pub fn post_headers(&self) -> [(&str, &str); 2] {
+        [("X-API-Key", self.api_key.as_str()), ("Content-Type", "application/json")]
+    }
+
+    pub fn admin_get(&self, path: &str) -> Response {
+        Client::connect(&self.admin).request("GET", path, &[], b"")
+    }
+
+    /// The sum of a metric's values over its labels, as `/metrics` shows it.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.admin_get("/metrics").text();
+        let values = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            (series.split('{').next()? == name).then(|| value.parse::<f64>().ok())?
+        });
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+    }
+}
+
+fn url(addresses: &serde_json::Value, key: &str) -> String {
+    addresses[key].as_str().unwrap_or_else(|| panic!("{key} in {addresses}")).to_owned()
+}
+
+/// Copies a folder's files, for a test that looks into a journal which goes on being written.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder for the copy");
+    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a file can be copied");
+        }
+    }
+}

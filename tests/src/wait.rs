@@ -1,0 +1,42 @@
+//! Waiting for a condition, with a deadline.
+
+use std::time::{Duration, Instant};
+
+/// Between two looks at a condition.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Asks `look` until it gives something; after `within` the test fails, naming `what`.
+pub fn wait_for<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Asks `look` until it is what the test expects; the last value is in the failure's text.
+pub fn wait_equal<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    within: Duration,
+    expected: T,
+    mut look: impl FnMut() -> T,
+) {
+    let deadline = Instant::now() + within;
+    loop {
+        let seen = look();
+        if seen == expected {
+            return;
+        }
+        if Instant::now() >= deadline {
+            assert_eq!(seen, expected, "not within {within:?}: {what}");
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}

@@ -121,7 +121,9 @@ impl Store {
             sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
         match found {
             SCHEMA_VERSION => {}
-            0 => drop(sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?),
+            0 => {
+                sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
+            }
             newer => return Err(StoreError::Newer(newer)),
         }
         transaction.commit().await?;

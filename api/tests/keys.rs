@@ -63,7 +63,7 @@ fn the_snapshot_follows_every_change() {
     let path = directory.path();
     let app = command_lines(path, &["app", "create", "--name", "shop"]).remove(0);
     let app_id = app["app_id"].as_str().unwrap();
-    assert_eq!(command_lines(path, &["app", "list"]), [app.clone()]);
+    assert_eq!(command_lines(path, &["app", "list"]), std::slice::from_ref(&app));
     let before = snapshot(path)["version"].as_i64().unwrap();
     let create = |scopes: &str| {
         command_lines(path, &["key", "create", "--app", app_id, "--scopes", scopes]).remove(0)

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use proto::limits::{BLOCK_PAYLOAD_BYTES_MAX, ROW_BYTES_MAX};
+use proto::limits::BLOCK_BYTES_MAX;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -258,16 +258,15 @@ fn check_descriptors(config: &Config, shards: usize) -> anyhow::Result<()> {
 
 pub(crate) fn journal_config(config: &Config, controls: &[Arc<Control>]) -> JournalConfig {
     let journal = &config.journal;
-    let chain_buffers =
-        config.limits.body_bytes_max.div_ceil(BLOCK_PAYLOAD_BYTES_MAX - ROW_BYTES_MAX);
-    let chain_bytes = (chain_buffers as u64 + 1) * proto::limits::BLOCK_BYTES_MAX as u64;
+    let chain_buffers = config.journal_buffers() - journal.buffers;
+    let chain_bytes = (chain_buffers as u64 + 1) * BLOCK_BYTES_MAX as u64;
     let controls = controls.to_vec();
     JournalConfig {
         segment_bytes: journal.segment_bytes,
         segments_ahead: 1 + (chain_bytes / journal.segment_bytes) as usize,
         writes_in_flight_max: journal.writes_in_flight_max,
-        buffers_max: journal.buffers + chain_buffers,
-        tail_bytes_max: journal.tail_blocks * proto::limits::BLOCK_BYTES_MAX,
+        buffers_max: config.journal_buffers(),
+        tail_bytes_max: journal.tail_blocks * BLOCK_BYTES_MAX,
         backlog_bytes_max: (journal.backlog_bytes_max > 0).then_some(journal.backlog_bytes_max),
         keep_forwarded: Duration::from_secs(journal.keep_forwarded_s),
         waker: Some(Arc::new(move |shard: usize| {

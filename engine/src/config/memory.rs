@@ -4,8 +4,9 @@
 //! it. Other modules keep what they allocate within the constants named here.
 
 use super::Config;
+use crate::shard::{HELD_FREE_BYTES, INFLATING_MAX};
 use anyhow::bail;
-use proto::limits::BLOCK_BYTES_MAX;
+use proto::limits::{BLOCK_BYTES_MAX, BLOCK_PAYLOAD_BYTES_MAX, ROW_BYTES_MAX};
 use std::fmt;
 
 /// State of one connection that sends nothing.
@@ -13,8 +14,8 @@ pub const CONNECTION_BYTES: u64 = 1024;
 /// One answer in a connection's output, but for the long ones, whose request's body still holds its
 /// share of the body budget.
 pub const ANSWER_BYTES: u64 = 512;
-/// Inflation window and tables, and the structural index of the JSON pass.
-pub const SHARD_SCRATCH_BYTES: u64 = 12 << 20;
+/// Inflation windows, spare buffers, and the structural indexes of the JSON passes.
+pub const SHARD_SCRATCH_BYTES: u64 = (INFLATING_MAX as u64 * 8 + 10) << 20;
 /// Receive buffers and rings of a driver.
 pub const DRIVER_BYTES: u64 = 8 << 20;
 /// Code, stacks, allocator slack, and the threads beside the shards.
@@ -44,6 +45,13 @@ pub struct MemoryPlan {
 }
 
 impl Config {
+    /// Block buffers of one shard: those configured, and as many as the longest body fills, because
+    /// its rows reach the journal as one chain once all of them are known to be good.
+    pub fn journal_buffers(&self) -> usize {
+        let rows_bytes = BLOCK_PAYLOAD_BYTES_MAX - ROW_BYTES_MAX;
+        self.journal.buffers + self.limits.body_bytes_max.div_ceil(rows_bytes)
+    }
+
     /// The bound of `shards` shards and everything beside them.
     pub fn memory_worst_case(&self, shards: usize) -> MemoryPlan {
         let limits = &self.limits;
@@ -51,7 +59,7 @@ impl Config {
         let each_shard = |count: usize| shards as u64 * count as u64;
         let line = |what, keys, count, each_bytes| MemoryLine { what, keys, count, each_bytes };
         let answers = limits.pipeline_max as u64 * ANSWER_BYTES;
-        let connection = CONNECTION_BYTES + limits.head_bytes_max as u64 + answers;
+        let connection = CONNECTION_BYTES + HELD_FREE_BYTES as u64 + answers;
         // In flight, one waiting, one being filled; and a chain that exceeds an INSERT's bound is
         // at most one request's rows, per source.
         let inserts = self.clickhouse.inserts_in_flight_max as u64 + 2;
@@ -63,18 +71,23 @@ impl Config {
             },
             lines: vec![
                 line(
-                    "connections, each with a head and its answers",
-                    "limits.connections_max, limits.head_bytes_max, limits.pipeline_max",
+                    "connections, each with the start of a head and its answers",
+                    "limits.connections_max, limits.pipeline_max",
                     each_shard(limits.connections_max),
                     connection,
                 ),
                 line(
-                    "bodies",
+                    "bodies, long heads and input that waits",
                     "limits.body_budget_bytes",
                     shards as u64,
                     limits.body_budget_bytes as u64,
                 ),
-                line("journal buffers", "journal.buffers", each_shard(self.journal.buffers), block),
+                line(
+                    "journal buffers, enough for the longest body",
+                    "journal.buffers, limits.body_bytes_max",
+                    each_shard(self.journal_buffers()),
+                    block,
+                ),
                 line(
                     "journal tail",
                     "journal.tail_blocks",

@@ -32,6 +32,8 @@ use crate::keys::KeyCache;
 use crate::metrics::{self, ShardCounters};
 
 pub use limits::ShardLimits;
+pub use read::HELD_FREE_BYTES;
+pub use store::INFLATING_MAX;
 
 /// What the driver is to do. Each is for a connection that was open when it was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

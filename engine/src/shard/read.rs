@@ -9,6 +9,9 @@ use crate::metrics;
 const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
 const SPARE_BUFFERS_MAX: usize = 64;
 
+/// Held input of a connection that is not counted: longer than almost every head.
+pub const HELD_FREE_BYTES: usize = 4 * 1024;
+
 /// A chunked body's reservation grows by this much at a time.
 const CHUNKED_RESERVE_BYTES: usize = 64 * 1024;
 
@@ -267,11 +270,11 @@ impl Shard {
         true
     }
 
-    /// Input that waits behind a request counts against the budget of bodies as soon as it is more
-    /// than a head. Without room for it the connection is read no further and ends after its
+    /// Input that is held, an unfinished head or what waits behind a request, counts against the
+    /// budget of bodies but for its first few kilobytes. Without room for it the connection is read no further and ends after its
     /// answers; what was asked in that input was never answered.
     pub(super) fn bound_held(&mut self, connection: &mut Connection) {
-        let excess = connection.held.len().saturating_sub(self.limits.head.head_bytes_max as usize);
+        let excess = connection.held.len().saturating_sub(HELD_FREE_BYTES);
         let others = self.body_reserved_bytes - connection.held_reserved_bytes;
         let reserved = if others + excess > self.limits.body_budget_bytes {
             metrics::add(&self.counters.body_budget_refused, 1);

@@ -259,14 +259,23 @@ Ctrl-C stops everything.
 TEXT
 }
 
-# Sleeps until a part ends, which none should.
+# Looks until a part has ended, which none should. Not `wait -n`: bash forgets, for that, a child that
+# ended just before it.
 watch_parts() {
-  local dead='' code=0 name ended=''
-  # Without its own words on a part that was killed: ours follow.
-  { wait -n -p dead "${part_pid[@]}" || code=$?; } 2>/dev/null
-  for name in "${!part_pid[@]}"; do
-    [[ ${part_pid[$name]} != "$dead" ]] || ended=$name
+  local code=0 name ended='' silence
+  rm -f "$data/silence"
+  mkfifo "$data/silence"
+  exec {silence}<>"$data/silence"
+  rm -f "$data/silence"
+  while [[ -z $ended ]]; do
+    # A pause without a process, which a signal ends at once: nobody writes here.
+    read -r -t 0.2 -u "$silence" || true
+    for name in "${!part_pid[@]}"; do
+      kill -0 "${part_pid[$name]}" 2>/dev/null || ended=$name
+    done
   done
+  # Without bash's own words on a part that was killed: ours follow.
+  { wait "${part_pid[$ended]}" || code=$?; } 2>/dev/null
   say "dev: $ended ended by itself (exit code $code): stopping everything"
   show_log "$ended"
   exit 3

@@ -253,7 +253,7 @@ fn orphans_are_drained_and_removed() {
     let (journal, mut shard) = open(&disk);
     commit(&mut shard, 1, 300);
     sync(&mut shard);
-    assert_eq!(journal.orphans(1).unwrap(), []);
+    assert_eq!(journal.orphans(1).unwrap(), Vec::<usize>::new());
     drop((journal, shard));
 
     let journal = engine::journal::Journal::open(Path::new(ROOT), config(disk.clone())).unwrap();

@@ -263,7 +263,7 @@ fn orphans_are_drained_and_removed() {
     let mut orphan = journal.remove_orphan(orphan).unwrap().expect("it is not forwarded");
     orphan.feed.mark_forwarded(1).unwrap();
     assert!(journal.remove_orphan(orphan).unwrap().is_none());
-    assert_eq!(journal.orphans(0).unwrap(), []);
+    assert_eq!(journal.orphans(0).unwrap(), Vec::<usize>::new());
     assert_eq!(disk.bytes(), 0);
     assert_eq!(journal.disk_bytes().0, 0);
 }

@@ -1,5 +1,7 @@
 //! Bound parameters: from the URL and from a form, any bytes, never part of the statement.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 use support::{PASSWORD, Server, url_encode};
 

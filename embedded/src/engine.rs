@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 
@@ -172,7 +172,7 @@ fn xml_text(path: &Path) -> anyhow::Result<String> {
     Ok(text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
 }
 
-fn argument(prefix: &str, path: &PathBuf) -> anyhow::Result<CString> {
+fn argument(prefix: &str, path: &Path) -> anyhow::Result<CString> {
     let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     Ok(CString::new(format!("{prefix}{text}"))?)
 }

@@ -88,8 +88,8 @@ impl Exception {
             164 | 192 | 193 | 452 | 497 | 516 => StatusCode::FORBIDDEN,
             // Malformed statements and data: parsing, types, arguments, checksums.
             6 | 7 | 26 | 27 | 33 | 36 | 38 | 40 | 41 | 42 | 43 | 44 | 53 | 62 | 69 | 70 | 72
-            | 80 | 89 | 117 | 131 | 190 | 261 | 271 | 321 | 376 | 386 | 427 | 441 | 450 | 456
-            | 457 | 467 | 675 => StatusCode::BAD_REQUEST,
+            | 80 | 89 | 117 | 130 | 131 | 190 | 261 | 271 | 321 | 376 | 386 | 427 | 441 | 450
+            | 456 | 457 | 467 | 675 => StatusCode::BAD_REQUEST,
             // Unknown columns, functions, tables, databases, formats, settings.
             8 | 16 | 46 | 47 | 50 | 56 | 60 | 63 | 73 | 81 | 115 => StatusCode::NOT_FOUND,
             159 => StatusCode::REQUEST_TIMEOUT,

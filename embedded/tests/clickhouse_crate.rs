@@ -1,5 +1,7 @@
 //! The `clickhouse` crate, as it is published, with its defaults.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 use clickhouse::{Client, Compression, Row};
 use serde::{Deserialize, Serialize};

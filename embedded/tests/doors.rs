@@ -1,5 +1,7 @@
 //! Who gets in, and what nobody gets: files, other hosts, the machine.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 use std::time::Duration;
 

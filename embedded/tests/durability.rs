@@ -1,5 +1,7 @@
 //! Tokens, broken-off inserts, `kill -9`: what was acknowledged is there, once.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 use std::io::Write;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! What one request sets does not reach another.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 use support::Server;
 

@@ -1,5 +1,7 @@
 //! Full queues, large results, bad input: a clear answer, and the next request is served.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 use support::{PASSWORD, Server};
 

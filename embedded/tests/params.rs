@@ -1,5 +1,7 @@
 //! Bound parameters: from the URL and from a form, any bytes, never part of the statement.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 use support::{PASSWORD, Server, url_encode};
 
@@ -79,7 +81,7 @@ fn types_are_checked_by_the_engine() {
         Some("61f0c404-5cb3-11e7-907b-a6006ad3dba0"),
     );
     check("UUID", "nope", None);
-    check("Array(String)", "['a','b\\\\'c']", Some("['a','b\\'c']"));
+    check("Array(String)", "['a','b\\'c']", Some("['a','b\\'c']"));
     check("DateTime64(3, 'UTC')", "2024-02-29 01:02:03.004", Some("2024-02-29 01:02:03.004"));
     assert_eq!(server.post("/", "SELECT {x:UInt8}").status, 400);
     // A value does not outlive its request.

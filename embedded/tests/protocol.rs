@@ -1,5 +1,7 @@
 //! The shape of requests and answers: where the statement stands, formats, headers, compression.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 use support::{Server, url_encode};
 

@@ -31,7 +31,7 @@ fn assert_known(stack: &Stack) {
 fn assert_well_again(stack: &Stack) {
     wait_for("/readyz names nothing any more", seconds(15), || {
         let (status, text) = ailments(stack);
-        (status == 200 && !text.contains("degraded") && !text.contains("down")).then_some(())
+        (status == 200 && text.contains(r#""degraded":[]"#)).then_some(())
     });
 }
 

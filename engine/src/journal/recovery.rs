@@ -125,6 +125,13 @@ pub(super) fn recover(
         damaged_headers,
         quarantined,
     };
+    for gap in &report.damage {
+        let (first, last) = (gap.first_sequence, gap.last_sequence);
+        tracing::error!(dir = %dir.display(), first, last, "acknowledged blocks are damaged");
+    }
+    for number in &report.damaged_headers {
+        tracing::error!(dir = %dir.display(), number, "a segment's header is damaged");
+    }
     Ok(Recovered {
         segments: skipped.into_iter().chain(resolved.segments).collect(),
         free,

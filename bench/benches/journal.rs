@@ -123,12 +123,18 @@ fn group_commit(c: &mut Criterion) {
 fn durable_writes(c: &mut Criterion) {
     const FILE_BYTES: u64 = 64 << 20;
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = dir.path().join("file");
-    std::fs::write(&path, vec![0; FILE_BYTES as usize]).expect("room for the file");
-    let buffered = OpenOptions::new().write(true).open(&path).expect("it was just written");
-    buffered.sync_all().expect("the disk works");
-    let dsync = OpenOptions::new().write(true).custom_flags(O_DSYNC).open(&path);
-    let dsync = dsync.expect("every file system has O_DSYNC");
+    // A file each: pages in the cache would slow the direct writes down.
+    let zeroed = |name: &str, flags: i32| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, vec![0; FILE_BYTES as usize]).expect("room for the file");
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(&path);
+        let file = file.expect("it was just written");
+        file.sync_all().expect("the disk works");
+        (path, file)
+    };
+    let (_, buffered) = zeroed("buffered", 0);
+    let (_, dsync) = zeroed("dsync", O_DSYNC);
+    let (path, _) = zeroed("direct", 0);
     let direct = DiskStorage.open(&path, Access::Append).expect("it was just written");
     let mut group = c.benchmark_group("durable_write");
     group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));

@@ -1,6 +1,8 @@
 //! The journal without faults: what is committed comes out once, in order, in memory, from disk and
 //! after a restart.
 
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
 mod journal_support;
 
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! What the journal makes of failing writes, torn tails, flipped bits, stale frames and damaged
 //! small files.
 
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
 mod journal_support;
 
 use std::path::{Path, PathBuf};

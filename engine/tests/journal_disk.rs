@@ -1,5 +1,7 @@
 //! The journal on the real file system: its keeper's thread, its lock, a restart, a full disk.
 
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
 mod journal_support;
 
 use std::path::Path;

@@ -5,6 +5,8 @@
 //! all that was durable is there, once and in order; what was not may be missing from some point on,
 //! a request as a whole; nothing else appears.
 
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
 mod journal_support;
 
 use std::path::Path;

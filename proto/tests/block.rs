@@ -1,5 +1,7 @@
 //! The block codec: golden bytes of layout 1, round trips, truncation, flipped bits.
 
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
 use proptest::prelude::*;
 use proto::block::{BlockError, FLAG_CONTINUES, HEADER_BYTES};
 use proto::limits::BLOCK_PAYLOAD_BYTES_MAX;

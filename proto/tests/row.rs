@@ -1,5 +1,7 @@
 //! Row layout 1: golden bytes, round trips, truncation, hostile lengths.
 
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
 use proptest::prelude::*;
 use proto::row::{
     APP_ID_OFFSET, EVENT_ID_OFFSET, FIXED_BYTES, RECEIVED_AT_OFFSET, Row, RowError, Rows,

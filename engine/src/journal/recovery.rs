@@ -9,7 +9,7 @@ use proto::JournalId;
 use super::JournalError;
 use super::catalog::Segment;
 use super::identity::{self, BootId, CHECKPOINT_FILE, CheckpointState};
-use super::resolve::{Damage, resolve};
+use super::resolve::{Damage, Known, resolve};
 use super::scan::{FoundSegment, FrameReader, scan_segment};
 use super::segment::{FRAMES_OFFSET, segment_number};
 use super::storage::{Access, Storage};
@@ -80,7 +80,7 @@ pub(super) fn recover(
             .map_err(io_error("read", &dir.join(CHECKPOINT_FILE)))?;
 
     let forwarded = if checkpoint == CheckpointState::Good { checkpoint_through } else { 0 };
-    let (skipped, expected) = skip_forwarded(storage, &paths, journal_id, forwarded)?;
+    let (skipped, first_sequence) = skip_forwarded(storage, &paths, journal_id, forwarded)?;
     let mut found = Vec::with_capacity(paths.len());
     for (number, path) in &paths[skipped.len()..] {
         let mut reader = FrameReader::open(storage, path).map_err(io_error("open", path))?;
@@ -88,7 +88,12 @@ pub(super) fn recover(
             .map_err(io_error("read", path))?;
         found.push(segment);
     }
-    let mut resolved = resolve(&found, expected, checkpoint_through);
+    let known = Known {
+        first_sequence,
+        durable_through: checkpoint_through,
+        next_to_forward: (checkpoint == CheckpointState::Good).then_some(forwarded + 1),
+    };
+    let mut resolved = resolve(&found, known);
     let damaged_headers: Vec<u64> = found
         .iter()
         .filter(|segment| segment.header.is_none())
@@ -120,6 +125,13 @@ pub(super) fn recover(
         damaged_headers,
         quarantined,
     };
+    for gap in &report.damage {
+        let (first, last) = (gap.first_sequence, gap.last_sequence);
+        tracing::error!(dir = %dir.display(), first, last, "acknowledged blocks are damaged");
+    }
+    for number in &report.damaged_headers {
+        tracing::error!(dir = %dir.display(), number, "a segment's header is damaged");
+    }
     Ok(Recovered {
         segments: skipped.into_iter().chain(resolved.segments).collect(),
         free,

@@ -43,29 +43,41 @@ struct Walk<'a> {
     accepted: Vec<Vec<FoundRun>>,
     damage: Vec<Damage>,
     dropped_blocks: u64,
+    known: Known,
     /// The next sequence, once a first one is known.
     expected: Option<u64>,
     /// Where the last accepted frame lies.
     at: usize,
 }
 
-/// `expected` is the first sequence of `found` if it is known. `forwarded_through` was forwarded, so
-/// it was durable.
-pub fn resolve(found: &[FoundSegment], expected: Option<u64>, forwarded_through: u64) -> Resolved {
+/// What is known besides the segments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// The sequence of the first frame, where a segment before it was skipped.
+    pub first_sequence: Option<u64>,
+    /// All up to here was forwarded once, so it was durable.
+    pub durable_through: u64,
+    /// What comes after the checkpoint, if that is of this boot: an older one may be behind what has
+    /// been removed since.
+    pub next_to_forward: Option<u64>,
+}
+
+pub fn resolve(found: &[FoundSegment], known: Known) -> Resolved {
     let epochs = epochs_of(found);
     let mut walk = Walk {
         found,
         accepted: vec![Vec::new(); found.len()],
         damage: Vec::new(),
         dropped_blocks: 0,
-        expected: expected.or_else(|| first_sequence(found)),
+        expected: known.first_sequence.or_else(|| first_of_all(found)),
+        known,
         at: 0,
     };
     for group in groups(&epochs) {
         let cut = found.get(group.end).and_then(exact_first_sequence);
-        walk.epoch(group, cut, forwarded_through);
+        walk.epoch(group, cut);
     }
-    let end = walk.expected.unwrap_or(forwarded_through + 1) - 1;
+    let end = walk.expected.unwrap_or(known.durable_through + 1) - 1;
     let last_sequence = walk.trim_incomplete_chain(end);
     Resolved {
         segments: catalog_of(found, &epochs, &walk.accepted),
@@ -99,15 +111,10 @@ fn groups(epochs: &[u64]) -> Vec<Range<usize>> {
     groups
 }
 
-/// The oldest kept segment begins with its first frame, unless something bad lies before that.
-fn first_sequence(found: &[FoundSegment]) -> Option<u64> {
-    let first = found.first()?;
-    match first.runs.first() {
-        _ if first.number == 1 => Some(1),
-        Some(run) if run.offset != FRAMES_OFFSET => Some(first.sequence_floor().max(1)),
-        Some(run) => Some(run.first_sequence),
-        None => None,
-    }
+/// The first segment of a journal begins with 1. Of an older one nobody knows: what its predecessor
+/// held is gone.
+fn first_of_all(found: &[FoundSegment]) -> Option<u64> {
+    found.first().filter(|segment| segment.number == 1).map(|_| 1)
 }
 
 /// Of the first segment of an epoch.
@@ -120,14 +127,14 @@ fn exact_first_sequence(segment: &FoundSegment) -> Option<u64> {
 
 impl Walk<'_> {
     /// `cut`: where the epoch after this one begins; None for the last.
-    fn epoch(&mut self, group: Range<usize>, cut: Option<u64>, forwarded_through: u64) {
+    fn epoch(&mut self, group: Range<usize>, cut: Option<u64>) {
         let durable_through = match cut {
             // The start that began at `cut` took all below it for good.
             Some(cut) => cut - 1,
             None => self.found[group.clone()]
                 .iter()
                 .map(|segment| segment.durable_through.max(segment.sequence_floor().max(1) - 1))
-                .fold(forwarded_through, u64::max),
+                .fold(self.known.durable_through, u64::max),
         };
         let mut ended = false;
         for index in group.clone() {
@@ -139,8 +146,7 @@ impl Walk<'_> {
                 }
             }
         }
-        let unseen = (forwarded_through > 0).then_some(forwarded_through + 1);
-        if let Some(expected) = self.expected.or(unseen)
+        if let Some(expected) = self.expected.or(self.known.next_to_forward)
             && expected <= durable_through
         {
             self.report(expected, durable_through, group.end - 1);
@@ -166,7 +172,16 @@ impl Walk<'_> {
                 run.last_whole = Some(run.last_sequence);
             }
         }
-        let expected = *self.expected.get_or_insert(run.first_sequence);
+        let expected = match self.expected {
+            Some(expected) => expected,
+            None if index == 0 && run.offset == FRAMES_OFFSET => run.first_sequence,
+            // Something bad opens the oldest segment. What it was begins at the floor, or later.
+            None if run.first_sequence - 1 > durable_through => return false,
+            None => {
+                let floor = self.found[0].sequence_floor().max(1);
+                floor.max(self.known.next_to_forward.unwrap_or(0)).min(run.first_sequence)
+            }
+        };
         if run.first_sequence < expected {
             self.dropped_blocks += run.last_sequence - run.first_sequence + 1;
             return true;

@@ -75,7 +75,6 @@ impl FrameReader {
     }
 
     /// The block whose frame begins at `offset`, header and payload.
-    #[expect(clippy::type_complexity, reason = "the disk fails, or the bytes are no block")]
     pub fn block_at(
         &mut self,
         offset: u64,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::identity::{self, BootId, CheckpointState};
 use super::recovery::{io_error, list_segments};
-use super::resolve::{Damage, resolve};
+use super::resolve::{Damage, Known, resolve};
 use super::scan::{FrameReader, scan_segment};
 use super::storage::{DiskStorage, Storage};
 use super::{JournalError, shard_dirs};
@@ -89,7 +89,13 @@ fn verify_shard(storage: &dyn Storage, dir: &Path) -> Result<ShardReport, Journa
         let segment = scan_segment(&mut reader, path, *number, journal_id, true);
         found.push(segment.map_err(io_error("read", path))?);
     }
-    let resolved = resolve(&found, None, forwarded_through);
+    let of_this_boot = checkpoint == CheckpointState::Good;
+    let known = Known {
+        first_sequence: None,
+        durable_through: forwarded_through,
+        next_to_forward: of_this_boot.then_some(forwarded_through + 1),
+    };
+    let resolved = resolve(&found, known);
     let segments = found.iter().map(|segment| SegmentReport {
         number: segment.number,
         epoch: segment.epoch,

@@ -97,6 +97,9 @@ prepare_binaries() {
   target_dir
   binaries=$reply/release
   [[ -x $binaries/unmogrowp-engine ]] || say "building (a first build takes minutes)"
+  # `/version` of the binaries tells the commit that they were built from.
+  UNMOGROWP_COMMIT=$(git -C "$root" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+  export UNMOGROWP_COMMIT
   attend env -C "$root" cargo build --release --locked --workspace --bins --quiet ||
     fail "the build failed"
 }

@@ -50,63 +50,66 @@ pub fn scan<I: Isa>(isa: I, scan: &mut Scan<'_>) {
     let (blocks, tail) = scan.body[scan.from..scan.to].as_chunks::<BLOCK_BYTES>();
     let mut carry = *scan.carry;
     let mut count = *scan.count;
-    let mut non_ascii = 0;
+    let mut non_ascii = false;
     let mut at = scan.from;
+    // Each block's tokens are written while the next block is classified: done in turn, the two
+    // would wait for each other in the CPU's window.
+    let mut waiting = 0;
     for block in blocks {
-        let masks = classify(isa, block, &mut carry);
-        non_ascii |= masks.non_ascii;
-        if masks.escapes | masks.controls != 0 {
-            check_block(scan, &mut carry, at, &masks);
-        }
-        count = write_tokens(scan.tokens, count, at as u32, masks.tokens);
+        count = write_tokens(isa, scan.tokens, count, at.wrapping_sub(BLOCK_BYTES), waiting);
+        waiting = classify(isa, block, at, scan, &mut carry, &mut non_ascii);
         at += BLOCK_BYTES;
     }
+    count = write_tokens(isa, scan.tokens, count, at.wrapping_sub(BLOCK_BYTES), waiting);
     if !tail.is_empty() {
         let mut block = [b' '; BLOCK_BYTES];
         block[..tail.len()].copy_from_slice(tail);
-        let masks = classify(isa, &block, &mut carry);
-        non_ascii |= masks.non_ascii;
-        if masks.escapes | masks.controls != 0 {
-            check_block(scan, &mut carry, at, &masks);
-        }
-        count = write_tokens(scan.tokens, count, at as u32, masks.tokens);
+        let tokens = classify(isa, &block, at, scan, &mut carry, &mut non_ascii);
+        count = write_tokens(isa, scan.tokens, count, at, tokens);
     }
     *scan.carry = carry;
     *scan.count = count;
-    check_ends(scan, non_ascii != 0);
+    check_ends(scan, non_ascii);
 }
 
-struct Masks {
-    tokens: u64,
-    /// The `\` that begin an escape.
-    escapes: u64,
-    /// Raw controls in strings.
-    controls: u64,
-    non_ascii: u64,
-}
-
+/// The tokens of one block. Checks what is in its strings.
 #[inline(always)]
-fn classify<I: Isa>(isa: I, bytes: &[u8; BLOCK_BYTES], carry: &mut Carry) -> Masks {
+fn classify<I: Isa>(
+    isa: I,
+    bytes: &[u8; BLOCK_BYTES],
+    at: usize,
+    scan: &mut Scan<'_>,
+    carry: &mut Carry,
+    non_ascii: &mut bool,
+) -> u64 {
     let block = isa.load(bytes);
-    let (escapes, escaped) = find_escapes(isa.equal_to(block, b'\\'), carry);
-    let quotes = isa.equal_to(block, b'"') & !escaped;
+    let mut quotes = isa.equal_to(block, b'"');
+    let odd = isa.has_odd(block) || carry.escaped != 0;
+    let mut escapes = 0;
+    if odd {
+        let escaped;
+        (escapes, escaped) = find_escapes(isa.equal_to(block, b'\\'), carry);
+        quotes &= !escaped;
+        *non_ascii |= isa.non_ascii(block) != 0;
+    }
     // From each opening quote up to and without the closing one.
     let in_string = isa.prefix_xor(quotes) ^ carry.in_string;
     carry.in_string = ((in_string as i64) >> 63) as u64;
-
     let operators = isa.operators(block);
     let other = !(operators | isa.whitespace(block));
     let run = other & !quotes;
     let run_goes_on = run << 1 | carry.in_run;
     carry.in_run = run >> 63;
     let starts = operators | (other & !run_goes_on);
-    Masks {
-        // The insides and the closing quote drop out; the opening quote stays.
-        tokens: starts & !(in_string ^ quotes),
-        escapes,
-        controls: isa.controls(block) & in_string,
-        non_ascii: isa.non_ascii(block),
+    // Last, as the call would push the block out of its registers.
+    if odd {
+        let controls = isa.controls(block) & in_string;
+        if escapes | controls != 0 {
+            check_block(scan, carry, at, escapes, controls);
+        }
     }
+    // The insides and the closing quote drop out; the opening quote stays.
+    starts & !(in_string ^ quotes)
 }
 
 /// The backslashes that begin an escape, and the bytes that are escaped.
@@ -129,45 +132,24 @@ fn find_escapes(backslashes: u64, carry: &mut Carry) -> (u64, u64) {
     (escapes, escaped)
 }
 
-/// Appends the offsets of the bits of `mask`. Writes eight at a time, so also past the last one.
+/// Appends the offsets of the bits of `mask`.
 #[inline(always)]
-fn write_tokens(tokens: &mut [u32], count: usize, base: u32, mask: u64) -> usize {
-    let found = mask.count_ones() as usize;
-    let out: &mut [u32; BLOCK_BYTES] =
-        tokens[count..].first_chunk_mut().expect("room for a token a byte and a block more");
-    let mut rest = mask;
-    for slot in &mut out[..8] {
-        *slot = base.wrapping_add(rest.trailing_zeros());
-        rest &= rest.wrapping_sub(1);
-    }
-    if found > 8 {
-        for slot in &mut out[8..16] {
-            *slot = base.wrapping_add(rest.trailing_zeros());
-            rest &= rest.wrapping_sub(1);
-        }
-        if found > 16 {
-            for slot in &mut out[16..] {
-                *slot = base.wrapping_add(rest.trailing_zeros());
-                rest &= rest.wrapping_sub(1);
-                if rest == 0 {
-                    break;
-                }
-            }
-        }
-    }
-    count + found
+fn write_tokens<I: Isa>(isa: I, tokens: &mut [u32], count: usize, at: usize, mask: u64) -> usize {
+    let out = tokens[count..].first_chunk_mut().expect("room for a token a byte and a block more");
+    isa.write_bits(mask, at as u32, out);
+    count + mask.count_ones() as usize
 }
 
 /// Looks into a block that has escapes, or controls in strings.
 #[inline(never)]
-fn check_block(scan: &mut Scan<'_>, carry: &mut Carry, at: usize, masks: &Masks) {
+fn check_block(scan: &mut Scan<'_>, carry: &mut Carry, at: usize, escapes: u64, controls: u64) {
     if scan.fault.is_some() {
         return;
     }
-    let mut fault = (masks.controls != 0).then(|| {
-        Malformed::at(at + masks.controls.trailing_zeros() as usize, JsonError::ControlInString)
+    let mut fault = (controls != 0).then(|| {
+        Malformed::at(at + controls.trailing_zeros() as usize, JsonError::ControlInString)
     });
-    let mut escapes = masks.escapes;
+    let mut escapes = escapes;
     while escapes != 0 {
         let escape_at = at + escapes.trailing_zeros() as usize;
         if let Err(wrong) = carry.escapes.check(scan.body, escape_at) {

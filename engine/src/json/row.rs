@@ -9,8 +9,9 @@ use super::escape::{measure, unescape_into};
 /// Room that callers give past what rows need.
 pub const OUT_SLACK_BYTES: usize = 64;
 
-/// Bytes that one wide copy moves.
-const WIDE: usize = 32;
+/// Bytes that one wide copy moves. None writes this much past its text's end.
+const WIDE: usize = OUT_SLACK_BYTES;
+const SHORT: usize = 32;
 
 /// A string's content or an object's text, by its place in the body.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,17 +102,26 @@ fn write_length(length: usize, out: &mut [u8], at: usize) -> usize {
     at + 3
 }
 
-/// Copies wide while both sides have the room.
+/// Copies wide while both sides have the room: short texts in one piece, so that their length need
+/// not be guessed right by the CPU.
 #[inline(always)]
 fn copy(body: &[u8], text: Span, out: &mut [u8], at: usize) {
     let length = text.len();
-    let rounded = length.next_multiple_of(WIDE);
-    let from = body.get(text.start as usize..).and_then(|from| from.get(..rounded));
-    let Some((from, to)) = from.zip(out.get_mut(at..at + rounded)) else {
-        out[at..at + length].copy_from_slice(text.of(body));
+    let from = &body[text.start as usize..];
+    let to = &mut out[at..];
+    if length <= SHORT
+        && let (Some(from), Some(to)) = (from.first_chunk::<SHORT>(), to.first_chunk_mut::<SHORT>())
+    {
+        *to = *from;
         return;
-    };
-    let (from, to) = (from.as_chunks::<WIDE>().0, to.as_chunks_mut::<WIDE>().0);
+    }
+    let rounded = length.next_multiple_of(WIDE);
+    if rounded > from.len() || rounded > to.len() {
+        to[..length].copy_from_slice(&from[..length]);
+        return;
+    }
+    let (from, to) =
+        (from[..rounded].as_chunks::<WIDE>().0, to[..rounded].as_chunks_mut::<WIDE>().0);
     for (from, to) in from.iter().zip(to) {
         *to = *from;
     }

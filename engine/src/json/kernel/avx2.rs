@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::super::event::{self, Events, Progress};
 use super::super::index::{self, Scan};
+use super::scalar::BIT_NUMBERS;
 use super::{Isa, sse42};
 
 /// Proof that the CPU has the features of [`detected`].
@@ -30,98 +31,184 @@ pub fn events(events: &mut Events<'_>) -> Progress {
     event::run(Avx2(()), events)
 }
 
-#[inline(always)]
-fn load32(bytes: &[u8; 32]) -> __m256i {
-    // SAFETY: an unaligned load of 32 bytes that the reference covers. Only methods of `Avx2` call
-    // this, whose `self` is proof of AVX.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+type Block = [__m256i; 2];
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[u8; 64]) -> Block {
+    let start: *const __m256i = bytes.as_ptr().cast();
+    // SAFETY: unaligned loads of the 64 bytes that the reference covers.
+    unsafe { [_mm256_loadu_si256(start), _mm256_loadu_si256(start.add(1))] }
 }
 
-#[inline(always)]
-fn join(masks: [__m256i; 2]) -> u64 {
-    // SAFETY: only methods of `Avx2` call this.
-    let [low, high] = masks.map(|v| unsafe { _mm256_movemask_epi8(v) } as u32);
-    u64::from(low) | u64::from(high) << 32
-}
-
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "avx2")]
 fn table(bytes: &[u8; 16]) -> __m256i {
-    // SAFETY: a load of the 16 bytes that the reference covers. Only methods of `Avx2` call this.
-    unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes.as_ptr().cast())) }
+    // SAFETY: an unaligned load of the 16 bytes that the reference covers.
+    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+/// One bit a byte, from each byte's top bit.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mask(low: __m256i, high: __m256i) -> u64 {
+    u64::from(_mm256_movemask_epi8(low) as u32) | u64::from(_mm256_movemask_epi8(high) as u32) << 32
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn equal_to([low, high]: Block, byte: u8) -> u64 {
+    let byte = _mm256_set1_epi8(byte as i8);
+    mask(_mm256_cmpeq_epi8(low, byte), _mm256_cmpeq_epi8(high, byte))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn has_odd([low, high]: Block) -> bool {
+    let backslash = _mm256_set1_epi8(b'\\' as i8);
+    let backslashes =
+        _mm256_or_si256(_mm256_cmpeq_epi8(low, backslash), _mm256_cmpeq_epi8(high, backslash));
+    // As signed numbers bytes from 0x80 up are below 0x20 too.
+    let space = _mm256_set1_epi8(0x20);
+    let others = _mm256_or_si256(_mm256_cmpgt_epi8(space, low), _mm256_cmpgt_epi8(space, high));
+    _mm256_movemask_epi8(_mm256_or_si256(backslashes, others)) != 0
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn controls([low, high]: Block) -> u64 {
+    let last = _mm256_set1_epi8(0x1f);
+    mask(
+        _mm256_cmpeq_epi8(_mm256_min_epu8(low, last), low),
+        _mm256_cmpeq_epi8(_mm256_min_epu8(high, last), high),
+    )
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn whitespace([low, high]: Block) -> u64 {
+    let table = table(&sse42::WHITESPACE);
+    mask(
+        _mm256_cmpeq_epi8(low, _mm256_shuffle_epi8(table, low)),
+        _mm256_cmpeq_epi8(high, _mm256_shuffle_epi8(table, high)),
+    )
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn operators([low, high]: Block) -> u64 {
+    let table = table(&sse42::OPERATORS);
+    let fold = _mm256_set1_epi8(0x20);
+    mask(
+        _mm256_cmpeq_epi8(_mm256_or_si256(low, fold), _mm256_shuffle_epi8(table, low)),
+        _mm256_cmpeq_epi8(_mm256_or_si256(high, fold), _mm256_shuffle_epi8(table, high)),
+    )
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn unplain(text: &[u8; 32]) -> u32 {
+    // SAFETY: an unaligned load of the 32 bytes that the reference covers.
+    let text = unsafe { _mm256_loadu_si256(text.as_ptr().cast()) };
+    // A non-ASCII byte has its top bit set as it is.
+    let backslashes = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b'\\' as i8));
+    _mm256_movemask_epi8(_mm256_or_si256(text, backslashes)) as u32
+}
+
+/// A byte of the mask at a time, by table, without branches: eight offsets are written where the
+/// bits before it end, however many are meant.
+#[inline]
+#[target_feature(enable = "avx2,popcnt,bmi2")]
+pub(super) fn write_bits(bits: u64, base: u32, out: &mut [u32; 64]) {
+    let mut base = _mm256_set1_epi32(base as i32);
+    for byte in 0..8 {
+        let before = (bits & ((1 << (8 * byte)) - 1)).count_ones() as usize;
+        let numbers = BIT_NUMBERS[(bits >> (8 * byte) & 0xff) as usize];
+        let numbers = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(numbers as i64));
+        // SAFETY: at most 8 bits a byte come before, so that the last store ends at offset 64.
+        unsafe {
+            _mm256_storeu_si256(
+                out.as_mut_ptr().add(before).cast(),
+                _mm256_add_epi32(base, numbers),
+            );
+        }
+        base = _mm256_add_epi32(base, _mm256_set1_epi32(8));
+    }
 }
 
 impl Isa for Avx2 {
-    type Block = [__m256i; 2];
+    type Block = Block;
 
     #[inline(always)]
     fn load(self, bytes: &[u8; 64]) -> Self::Block {
-        let (low, high) = bytes.split_at(32);
-        [low, high].map(|half| load32(half.try_into().expect("half of 64 bytes")))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { load(bytes) }
     }
 
     #[inline(always)]
     fn equal_to(self, block: Self::Block, byte: u8) -> u64 {
-        // SAFETY: `self` is proof of AVX2.
-        join(block.map(|v| unsafe { _mm256_cmpeq_epi8(v, _mm256_set1_epi8(byte as i8)) }))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { equal_to(block, byte) }
+    }
+
+    #[inline(always)]
+    fn has_odd(self, block: Self::Block) -> bool {
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { has_odd(block) }
     }
 
     #[inline(always)]
     fn controls(self, block: Self::Block) -> u64 {
-        // SAFETY: `self` is proof of AVX2.
-        join(
-            block.map(|v| unsafe {
-                _mm256_cmpeq_epi8(_mm256_min_epu8(v, _mm256_set1_epi8(0x1f)), v)
-            }),
-        )
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { controls(block) }
     }
 
     #[inline(always)]
     fn non_ascii(self, block: Self::Block) -> u64 {
-        join(block)
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { mask(block[0], block[1]) }
     }
 
     #[inline(always)]
     fn whitespace(self, block: Self::Block) -> u64 {
-        let table = table(&sse42::WHITESPACE);
-        // SAFETY: `self` is proof of AVX2.
-        join(block.map(|v| unsafe { _mm256_cmpeq_epi8(v, _mm256_shuffle_epi8(table, v)) }))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { whitespace(block) }
     }
 
     #[inline(always)]
     fn operators(self, block: Self::Block) -> u64 {
-        let table = table(&sse42::OPERATORS);
-        // SAFETY: `self` is proof of AVX2.
-        join(block.map(|v| unsafe {
-            let folded = _mm256_or_si256(v, _mm256_set1_epi8(0x20));
-            _mm256_cmpeq_epi8(folded, _mm256_shuffle_epi8(table, v))
-        }))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { operators(block) }
     }
 
     #[inline(always)]
     fn prefix_xor(self, bits: u64) -> u64 {
-        // SAFETY: `self` is proof of PCLMULQDQ.
+        // SAFETY: `self` is proof of the features of [`detected`].
         unsafe { sse42::prefix_xor(bits) }
     }
 
     #[inline(always)]
+    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]) {
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { write_bits(bits, base, out) }
+    }
+
+    #[inline(always)]
     fn uuid(self, text: &[u8; 36]) -> Option<[u8; 16]> {
-        // SAFETY: `self` is proof of AVX2, which includes SSE4.2.
+        // SAFETY: `self` is proof of the features of [`detected`].
         unsafe { sse42::uuid(text) }
     }
 
     #[inline(always)]
     fn unplain(self, text: &[u8; 32]) -> u32 {
-        let text = load32(text);
-        // SAFETY: `self` is proof of AVX2. A non-ASCII byte has its top bit set as it is.
-        unsafe {
-            let backslashes = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b'\\' as i8));
-            _mm256_movemask_epi8(_mm256_or_si256(text, backslashes)) as u32
-        }
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { unplain(text) }
     }
 
     #[inline(always)]
     fn digits(self, text: &[u8; 16]) -> u32 {
-        sse42::digits16(text)
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { sse42::digits(text) }
     }
 }
 

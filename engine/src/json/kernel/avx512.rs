@@ -53,6 +53,16 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn has_odd(self, block: __m512i) -> bool {
+        // SAFETY: `self` is proof of AVX-512BW. As signed numbers bytes from 0x80 up are below 0x20
+        // too.
+        unsafe {
+            let low = _mm512_cmplt_epi8_mask(block, _mm512_set1_epi8(0x20));
+            low | _mm512_cmpeq_epi8_mask(block, _mm512_set1_epi8(b'\\' as i8)) != 0
+        }
+    }
+
+    #[inline(always)]
     fn controls(self, block: __m512i) -> u64 {
         // SAFETY: `self` is proof of AVX-512BW.
         unsafe { _mm512_cmplt_epu8_mask(block, _mm512_set1_epi8(0x20)) }
@@ -88,6 +98,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]) {
+        // SAFETY: `self` is proof of AVX2.
+        unsafe { avx2::write_bits(bits, base, out) }
+    }
+
+    #[inline(always)]
     fn uuid(self, text: &[u8; 36]) -> Option<[u8; 16]> {
         // SAFETY: `self` is proof of SSE4.2.
         unsafe { sse42::uuid(text) }
@@ -106,7 +122,8 @@ impl Isa for Avx512 {
 
     #[inline(always)]
     fn digits(self, text: &[u8; 16]) -> u32 {
-        sse42::digits16(text)
+        // SAFETY: `self` is proof of SSE4.2.
+        unsafe { sse42::digits(text) }
     }
 }
 

@@ -25,6 +25,9 @@ pub trait Isa: Copy {
 
     fn load(self, bytes: &[u8; 64]) -> Self::Block;
     fn equal_to(self, block: Self::Block, byte: u8) -> u64;
+    /// Whether there is a backslash, a byte below 0x20 or one from 0x80 up: rare, and all that a
+    /// string may be wrong in.
+    fn has_odd(self, block: Self::Block) -> bool;
     /// Bytes below 0x20.
     fn controls(self, block: Self::Block) -> u64;
     /// Bytes from 0x80 up.
@@ -35,6 +38,9 @@ pub trait Isa: Copy {
     fn operators(self, block: Self::Block) -> u64;
     /// Bit `n` of the answer is the parity of bits `0..=n`.
     fn prefix_xor(self, bits: u64) -> u64;
+    /// Writes `base` plus the number of each bit that is set, in order. What is past them in `out`
+    /// afterwards means nothing.
+    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]);
     /// A UUID in its 8-4-4-4-12 form as row layout 1 stores it.
     fn uuid(self, text: &[u8; 36]) -> Option<[u8; 16]>;
     /// Backslashes and non-ASCII bytes: what keeps a text from being copied as it is.

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use super::super::event::{self, Events, Progress};
 use super::super::index::{self, Scan};
 use super::Isa;
+use super::scalar::BIT_NUMBERS;
 
 /// Proof that the CPU has the features of [`detected`].
 #[derive(Clone, Copy)]
@@ -37,104 +38,188 @@ pub(super) const OPERATORS: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b':', b'{'
 pub(super) const WHITESPACE: [u8; 16] =
     [b' ', 100, 100, 100, 17, 100, 113, 2, 100, b'\t', b'\n', 112, 100, b'\r', 100, 100];
 
-#[inline(always)]
+type Block = [__m128i; 4];
+
+#[inline]
+#[target_feature(enable = "sse4.2")]
 fn load16(bytes: &[u8; 16]) -> __m128i {
-    // SAFETY: an unaligned load of 16 bytes that the reference covers; SSE2 is part of x86-64.
+    // SAFETY: an unaligned load of the 16 bytes that the reference covers.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
+/// `N` of `bytes` from `at` on.
 #[inline(always)]
 fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
     bytes[at..].first_chunk().expect("the caller's array is longer")
 }
 
-#[inline(always)]
-fn movemask(vector: __m128i) -> u64 {
-    // SAFETY: SSE2 is part of x86-64.
-    u64::from(unsafe { _mm_movemask_epi8(vector) } as u32)
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn load(bytes: &[u8; 64]) -> Block {
+    [0, 16, 32, 48].map(|at| load16(part(bytes, at)))
 }
 
-#[inline(always)]
-fn join(masks: [u64; 4]) -> u64 {
+/// One bit a byte, from each byte's top bit.
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn mask(block: Block) -> u64 {
+    let masks = block.map(|v| u64::from(_mm_movemask_epi8(v) as u32));
     masks[0] | masks[1] << 16 | masks[2] << 32 | masks[3] << 48
 }
 
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn equal_to(block: Block, byte: u8) -> u64 {
+    mask(block.map(|v| _mm_cmpeq_epi8(v, _mm_set1_epi8(byte as i8))))
+}
+
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn has_odd(block: Block) -> bool {
+    let odd = block.map(|v| {
+        // As signed numbers bytes from 0x80 up are below 0x20 too.
+        let others = _mm_cmplt_epi8(v, _mm_set1_epi8(0x20));
+        _mm_or_si128(others, _mm_cmpeq_epi8(v, _mm_set1_epi8(b'\\' as i8)))
+    });
+    let any = _mm_or_si128(_mm_or_si128(odd[0], odd[1]), _mm_or_si128(odd[2], odd[3]));
+    _mm_movemask_epi8(any) != 0
+}
+
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn controls(block: Block) -> u64 {
+    mask(block.map(|v| _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v)))
+}
+
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn whitespace(block: Block) -> u64 {
+    let table = load16(&WHITESPACE);
+    mask(block.map(|v| _mm_cmpeq_epi8(v, _mm_shuffle_epi8(table, v))))
+}
+
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn operators(block: Block) -> u64 {
+    let table = load16(&OPERATORS);
+    mask(block.map(|v| {
+        let folded = _mm_or_si128(v, _mm_set1_epi8(0x20));
+        _mm_cmpeq_epi8(folded, _mm_shuffle_epi8(table, v))
+    }))
+}
+
+#[inline]
+#[target_feature(enable = "sse4.2")]
+fn unplain(text: &[u8; 32]) -> u32 {
+    // A non-ASCII byte has its top bit set as it is.
+    let masks = [0, 16].map(|at| {
+        let text = load16(part(text, at));
+        let backslashes = _mm_cmpeq_epi8(text, _mm_set1_epi8(b'\\' as i8));
+        _mm_movemask_epi8(_mm_or_si128(text, backslashes)) as u32
+    });
+    masks[0] | masks[1] << 16
+}
+
+#[inline]
+#[target_feature(enable = "sse4.2")]
+pub(super) fn digits(text: &[u8; 16]) -> u32 {
+    let value = _mm_sub_epi8(load16(text), _mm_set1_epi8(b'0' as i8));
+    _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(value, _mm_set1_epi8(9)), value)) as u32
+}
+
 impl Isa for Sse42 {
-    type Block = [__m128i; 4];
+    type Block = Block;
 
     #[inline(always)]
     fn load(self, bytes: &[u8; 64]) -> Self::Block {
-        [
-            load16(part(bytes, 0)),
-            load16(part(bytes, 16)),
-            load16(part(bytes, 32)),
-            load16(part(bytes, 48)),
-        ]
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { load(bytes) }
     }
 
     #[inline(always)]
     fn equal_to(self, block: Self::Block, byte: u8) -> u64 {
-        // SAFETY: SSE2 is part of x86-64.
-        join(block.map(|v| movemask(unsafe { _mm_cmpeq_epi8(v, _mm_set1_epi8(byte as i8)) })))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { equal_to(block, byte) }
+    }
+
+    #[inline(always)]
+    fn has_odd(self, block: Self::Block) -> bool {
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { has_odd(block) }
     }
 
     #[inline(always)]
     fn controls(self, block: Self::Block) -> u64 {
-        // SAFETY: SSE2 is part of x86-64.
-        join(
-            block.map(|v| {
-                movemask(unsafe { _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v) })
-            }),
-        )
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { controls(block) }
     }
 
     #[inline(always)]
     fn non_ascii(self, block: Self::Block) -> u64 {
-        join(block.map(movemask))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { mask(block) }
     }
 
     #[inline(always)]
     fn whitespace(self, block: Self::Block) -> u64 {
-        let table = load16(&WHITESPACE);
-        // SAFETY: `self` is proof of SSSE3.
-        join(block.map(|v| movemask(unsafe { _mm_cmpeq_epi8(v, _mm_shuffle_epi8(table, v)) })))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { whitespace(block) }
     }
 
     #[inline(always)]
     fn operators(self, block: Self::Block) -> u64 {
-        let table = load16(&OPERATORS);
-        // SAFETY: `self` is proof of SSSE3.
-        join(block.map(|v| unsafe {
-            let folded = _mm_or_si128(v, _mm_set1_epi8(0x20));
-            movemask(_mm_cmpeq_epi8(folded, _mm_shuffle_epi8(table, v)))
-        }))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { operators(block) }
     }
 
     #[inline(always)]
     fn prefix_xor(self, bits: u64) -> u64 {
-        // SAFETY: `self` is proof of PCLMULQDQ.
+        // SAFETY: `self` is proof of the features of [`detected`].
         unsafe { prefix_xor(bits) }
     }
 
     #[inline(always)]
+    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]) {
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { write_bits(bits, base, out) }
+    }
+
+    #[inline(always)]
     fn uuid(self, text: &[u8; 36]) -> Option<[u8; 16]> {
-        // SAFETY: `self` is proof of SSE4.2.
+        // SAFETY: `self` is proof of the features of [`detected`].
         unsafe { uuid(text) }
     }
 
     #[inline(always)]
     fn unplain(self, text: &[u8; 32]) -> u32 {
-        let halves = [load16(part(text, 0)), load16(part(text, 16))];
-        // SAFETY: SSE2 is part of x86-64. A non-ASCII byte has its top bit set as it is.
-        let masks = halves.map(|v| unsafe {
-            movemask(_mm_or_si128(v, _mm_cmpeq_epi8(v, _mm_set1_epi8(b'\\' as i8))))
-        });
-        (masks[0] | masks[1] << 16) as u32
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { unplain(text) }
     }
 
     #[inline(always)]
     fn digits(self, text: &[u8; 16]) -> u32 {
-        digits(load16(text))
+        // SAFETY: `self` is proof of the features of [`detected`].
+        unsafe { digits(text) }
+    }
+}
+
+/// See the same in `avx2`, whose vectors are twice as wide.
+#[inline]
+#[target_feature(enable = "sse4.2,popcnt")]
+fn write_bits(bits: u64, base: u32, out: &mut [u32; 64]) {
+    let mut base = _mm_set1_epi32(base as i32);
+    for byte in 0..8 {
+        let before = (bits & ((1 << (8 * byte)) - 1)).count_ones() as usize;
+        let numbers = _mm_cvtsi64_si128(BIT_NUMBERS[(bits >> (8 * byte) & 0xff) as usize] as i64);
+        let low = _mm_add_epi32(base, _mm_cvtepu8_epi32(numbers));
+        let high = _mm_add_epi32(base, _mm_cvtepu8_epi32(_mm_srli_si128(numbers, 4)));
+        // SAFETY: at most 8 bits a byte come before, so that the last store ends at offset 64.
+        unsafe {
+            let out: *mut __m128i = out.as_mut_ptr().add(before).cast();
+            _mm_storeu_si128(out, low);
+            _mm_storeu_si128(out.add(1), high);
+        }
+        base = _mm_add_epi32(base, _mm_set1_epi32(8));
     }
 }
 
@@ -144,20 +229,6 @@ impl Isa for Sse42 {
 pub(super) fn prefix_xor(bits: u64) -> u64 {
     let product = _mm_clmulepi64_si128(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1), 0);
     _mm_cvtsi128_si64(product) as u64
-}
-
-#[inline(always)]
-pub(super) fn digits(text: __m128i) -> u32 {
-    // SAFETY: SSE2 is part of x86-64.
-    unsafe {
-        let value = _mm_sub_epi8(text, _mm_set1_epi8(b'0' as i8));
-        movemask(_mm_cmpeq_epi8(_mm_min_epu8(value, _mm_set1_epi8(9)), value)) as u32
-    }
-}
-
-#[inline(always)]
-pub(super) fn digits16(text: &[u8; 16]) -> u32 {
-    digits(load16(text))
 }
 
 /// The 32 digits are gathered in the order in which the row wants their bytes, each half backwards.

@@ -42,7 +42,7 @@ enum JournalCommand {
         /// The journal's directory
         dir: PathBuf,
         #[command(flatten)]
-        config: RunArgs,
+        config: Box<RunArgs>,
     },
 }
 
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => engine::run::run(&arguments),
         Command::Journal(JournalCommand::Verify { dir }) => engine::journal_tools::verify(&dir),
         Command::Journal(JournalCommand::Drain { dir, config }) => {
-            engine::journal_tools::drain(&dir, config)
+            engine::journal_tools::drain(&dir, *config)
         }
     };
     ended.unwrap_or_else(|error| {

@@ -1,6 +1,8 @@
 //! One suite for every driver, over real sockets and a real journal: what a driver must do for the
 //! shard, whatever it is built on.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;

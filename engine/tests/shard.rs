@@ -2,6 +2,8 @@
 //! says so. Answers must not depend on how the bytes were split, and no 200 may leave before the
 //! sync of its block.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 

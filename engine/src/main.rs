@@ -23,7 +23,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve until SIGTERM or SIGINT
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Look into a journal, or empty it, while no engine runs on it
     #[command(subcommand)]
     Journal(JournalCommand),

@@ -1,6 +1,8 @@
 //! The JSON pass against serde_json: the same bodies are JSON, the same events are good, and rows
 //! hold the same values. Named differences are listed in [`grammar_may_differ`].
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod json_bodies;
 
 use engine::json::{BatchPass, BatchStart, JsonError, OUT_SLACK_BYTES, Step, Verdict};

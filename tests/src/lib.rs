@@ -10,6 +10,7 @@ pub mod batch;
 pub mod http_client;
 pub mod process;
 pub mod sender;
+pub mod small_disk;
 pub mod sources;
 pub mod stack;
 pub mod wait;

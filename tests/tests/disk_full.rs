@@ -1,53 +1,11 @@
 //! The journal's disk full, or its share of it: 503 and nothing acknowledged that is not kept; when
 //! there is room again, 200 again.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use tests::small_disk::{SmallDisk, path_text, run};
 use tests::wait::{seconds, wait_equal, wait_for};
 use tests::{Batch, Driver, Stack, StackOptions};
 
 const BATCH_EVENTS: usize = 1_000;
-
-/// A small ext4 file system in a file, mounted; needs root.
-struct SmallDisk {
-    folder: tempfile::TempDir,
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?} (needs root): {errors}");
-}
-
-fn path_text(path: &Path) -> &str {
-    path.to_str().expect("temporary folders have plain names")
-}
-
-impl SmallDisk {
-    fn mount(mib: u64) -> SmallDisk {
-        let folder = tempfile::Builder::new().prefix("unmogrowp-disk-").tempdir().expect("folder");
-        let image = folder.path().join("image");
-        File::create(&image).expect("image").set_len(mib * 1024 * 1024).expect("image");
-        run("mkfs.ext4", &["-q", "-m", "0", path_text(&image)]);
-        let disk = SmallDisk { folder };
-        std::fs::create_dir(disk.path()).expect("mount point");
-        run("mount", &["-o", "loop", path_text(&image), path_text(&disk.path())]);
-        disk
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("disk")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
 
 /// Posts batches until one is answered 503; gives how many were answered 200.
 fn fill(stack: &Stack, name: &str, batches_max: usize) -> u64 {

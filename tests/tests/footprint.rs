@@ -38,8 +38,9 @@ fn a_shard_at_rest_and_its_idle_connections_are_small() {
     println!("one shard at rest: {} KiB resident", rest / 1024);
     assert!(rest <= REST_BYTES_PER_SHARD_MAX, "{rest} bytes resident at rest");
 
-    // A first connection with a whole request, so that what is made once is there already.
+    // What is made once, for the first request and the first scrape, is there already.
     stack.post_ok(&Batch::one(Event::new("n", "u")));
+    wait_for("a first scrape", seconds(20), || stack.metric("unmogrowp_connections_open"));
     let before = anonymous_bytes(engine);
     let idle: Vec<_> = (0..IDLE_CONNECTIONS).map(|_| stack.client()).collect();
     wait_for("all connections are open", seconds(20), || {

@@ -1,6 +1,7 @@
 //! The counters as Prometheus text.
 
 use super::histogram::Merged;
+use super::process::ProcessFigures;
 use super::{
     FRAMING_REJECTS_MAX, ForwardCounters, InsertFailure, ShardCounters, TimeoutKind, get,
     outcome_index,
@@ -26,6 +27,8 @@ pub const PROMETHEUS_CONTENT_TYPE: &str =
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Without our prefix: these names are everyone's.
+    process: Registry,
     shards: Vec<Arc<ShardCounters>>,
     forward: Arc<ForwardCounters>,
     keys: Arc<KeyStats>,
@@ -53,7 +56,9 @@ impl Metrics {
             framing_labels,
             health,
         }));
-        Metrics { registry, shards, forward, keys }
+        let mut process = Registry::default();
+        process.register_collector(Box::new(ProcessFigures));
+        Metrics { registry, process, shards, forward, keys }
     }
 
     pub fn shard(&self, index: usize) -> Arc<ShardCounters> {
@@ -71,7 +76,9 @@ impl Metrics {
     /// The text of a scrape, of type [`PROMETHEUS_CONTENT_TYPE`].
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(32 * 1024);
-        text::encode(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &self.process)?;
+        text::encode_eof(&mut text)?;
         Ok(text)
     }
 }

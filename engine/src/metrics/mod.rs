@@ -7,6 +7,7 @@
 mod exposition;
 mod forwarding;
 mod histogram;
+mod process;
 
 pub use exposition::{Metrics, PROMETHEUS_CONTENT_TYPE};
 pub use forwarding::{ForwardCounters, InsertFailure};

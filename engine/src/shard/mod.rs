@@ -73,6 +73,8 @@ pub struct Shard {
     full: bool,
     /// Requests whose block is not yet synced, in the order of their sequences.
     unsynced: VecDeque<(u64, ConnectionId)>,
+    /// Journal writes under way, by number, and when they were given out.
+    writing: Vec<(u64, u64)>,
     /// Connections whose body waits for room in the journal, first come first served.
     waiting: VecDeque<ConnectionId>,
     /// Connections whose body is worked on in slices, in rotation.
@@ -114,6 +116,7 @@ impl Shard {
             index,
             full: false,
             unsynced: VecDeque::new(),
+            writing: Vec::new(),
             waiting: VecDeque::new(),
             working: VecDeque::new(),
             work_stalled: false,
@@ -224,6 +227,7 @@ impl Shard {
     /// The next journal write to submit, if one pays now.
     pub fn next_write(&mut self) -> Option<Write> {
         let write = self.journal.next_write()?;
+        self.writing.push((write.id(), self.now.monotonic_us));
         metrics::add(&self.counters.journal_writes, 1);
         metrics::add(&self.counters.journal_bytes, write.bytes() as u64);
         metrics::add(&self.counters.blocks_sealed, write.slices().len() as u64);
@@ -237,6 +241,10 @@ impl Shard {
         write: Write,
         result: std::io::Result<usize>,
     ) -> Result<(), JournalFailed> {
+        if let Some(at) = self.writing.iter().position(|(id, _)| *id == write.id()) {
+            let (_, since_us) = self.writing.swap_remove(at);
+            self.counters.journal_sync_us.record(self.now.monotonic_us - since_us);
+        }
         match self.journal.on_write_done(write, result) {
             Ok(synced_through) => {
                 self.work_stalled = false;

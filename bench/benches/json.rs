@@ -54,7 +54,7 @@ fn body(event_count: usize, spaced: bool) -> Vec<u8> {
         );
         let event = format!(
             concat!(
-                r#"{{"event_id":"{}","event_name":"{}","user_id":"user_{}","#,
+                r#"{{"event_id":"{}","event_name":"{}","user_id":"user-{:07}@mail.example.com","#,
                 r#""timestamp":"2026-01-14T{:02}:{:02}:{:02}.{:03}Z","#,
                 r#""properties":{{"path":"{}","referrer":"{}","duration_ms":{},"#,
                 r#""plan":"{}","logged_in":{}}}}}"#

@@ -37,7 +37,7 @@ fn run(body: &[u8], partial: bool) -> (Verdict, Vec<u8>) {
 fn decode(rows: &[u8]) -> Vec<Expected> {
     let expected = |row: Row<'_>| {
         assert_eq!((row.app_id, row.received_at_ms), (APP, RECEIVED_AT_MS));
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("stored text is UTF-8");
         Expected {
             event_id: row.event_id,
             timestamp_ms: row.timestamp_ms,
@@ -46,7 +46,7 @@ fn decode(rows: &[u8]) -> Vec<Expected> {
             properties: text(row.properties),
         }
     };
-    Rows::new(rows).map(|row| expected(row.unwrap())).collect()
+    Rows::new(rows).map(|row| expected(row.expect("whole rows"))).collect()
 }
 
 /// The grammar verdicts that may differ from serde_json's, one by one.
@@ -110,7 +110,8 @@ fn moment(text: &str) -> Option<i64> {
 
 /// Properties compared as values: the text is compared where the generator knows it.
 fn normalised(mut row: Expected) -> Expected {
-    row.properties = serde_json::from_str::<Value>(&row.properties).unwrap().to_string();
+    row.properties =
+        serde_json::from_str::<Value>(&row.properties).expect("JSON is stored").to_string();
     row
 }
 

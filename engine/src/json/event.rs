@@ -29,7 +29,8 @@ pub struct Events<'a> {
     pub event_count: usize,
     /// No event is begun from here on.
     pub pause_at: usize,
-    pub timestamps_ms: std::ops::RangeInclusive<i64>,
+    pub timestamp_min_ms: i64,
+    pub timestamp_max_ms: i64,
     pub shared: Shared,
     pub memo: &'a mut DateMemo,
 }
@@ -197,10 +198,11 @@ fn read<I: Isa>(
                     event.user_id = content;
                 }
                 _ => {
-                    event.timestamp_ms = moment(body, content, events.memo)?;
-                    if !events.timestamps_ms.contains(&event.timestamp_ms) {
+                    let ms = moment(body, content, events.memo)?;
+                    if (ms < events.timestamp_min_ms) | (ms > events.timestamp_max_ms) {
                         return Err(Unusual::Other);
                     }
+                    event.timestamp_ms = ms;
                 }
             }
             at += 3;
@@ -258,6 +260,34 @@ fn check_longer_text(text: &[u8], chars_max: usize) -> Result<(), Unusual> {
     if fits { Ok(()) } else { Err(Unusual::Other) }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    None,
+    Text,
+    Number,
+    Literal,
+    Container,
+}
+
+/// What a value that starts with each byte is. By table, as comparisons would branch on whether a
+/// flag is true, which the CPU guesses wrong every other time.
+static KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::None; 256];
+    let mut digit = b'0';
+    while digit <= b'9' {
+        kinds[digit as usize] = Kind::Number;
+        digit += 1;
+    }
+    kinds[b'-' as usize] = Kind::Number;
+    kinds[b'"' as usize] = Kind::Text;
+    kinds[b't' as usize] = Kind::Literal;
+    kinds[b'f' as usize] = Kind::Literal;
+    kinds[b'n' as usize] = Kind::Literal;
+    kinds[b'{' as usize] = Kind::Container;
+    kinds[b'[' as usize] = Kind::Container;
+    kinds
+};
+
 /// Checks the grammar of the object at the first of `tokens`, which stands in an event; gives the
 /// tokens it takes.
 #[inline(always)]
@@ -291,9 +321,11 @@ fn container<I: Isa>(isa: I, body: &[u8], tokens: &[u32]) -> Result<usize, Unusu
             }
             // `rest` is past `next`, the comma if all is well.
             let kind = byte_at(body, value);
-            match kind {
-                b'"' => {}
-                b'{' | b'[' => {
+            match KINDS[kind as usize] {
+                Kind::Text => {}
+                Kind::Number => number(isa, body, value, next)?,
+                Kind::Literal => literal(body, value, next)?,
+                Kind::Container => {
                     depth += 1;
                     if depth + EVENT_DEPTH >= JSON_DEPTH_MAX as u32 {
                         return Err(Unusual::Other);
@@ -304,9 +336,7 @@ fn container<I: Isa>(isa: I, body: &[u8], tokens: &[u32]) -> Result<usize, Unusu
                     rest = &tokens[tokens.len() - rest.len() - 1..];
                     continue;
                 }
-                b'-' | b'0'..=b'9' => number(isa, body, value, next)?,
-                b't' | b'f' | b'n' => literal(body, value, next)?,
-                _ => return Err(Unusual::Other),
+                Kind::None => return Err(Unusual::Other),
             }
             opened = false;
             end = byte_at(body, next);

@@ -299,7 +299,8 @@ impl BatchPass {
             written: call.written,
             event_count: self.walk.event_count(),
             pause_at: call.pause_at,
-            timestamps_ms: self.start.timestamp_min_ms..=self.start.timestamp_max_ms,
+            timestamp_min_ms: self.start.timestamp_min_ms,
+            timestamp_max_ms: self.start.timestamp_max_ms,
             shared: self.shared,
             memo: &mut self.memo,
         };

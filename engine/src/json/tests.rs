@@ -182,6 +182,12 @@ fn repeated_members_of_the_schema_are_no_json() {
         let offset = body.rfind(member).unwrap() - 1;
         check_malformed(&body, offset, JsonError::RepeatedMember);
     }
+    let members = GOOD[1..GOOD.len() - 1].split(',').chain(["\"properties\":{}"]);
+    for member in members {
+        let event = format!("{},\"properties\":{{}},{member}}}", &GOOD[..GOOD.len() - 1]);
+        let body = body_with(&event);
+        check_malformed(&body, body.rfind(member).unwrap(), JsonError::RepeatedMember);
+    }
     check_malformed(r#"{"app_id":1,"app\u005fid":1}"#, 12, JsonError::RepeatedMember);
     check_malformed(r#"{"events":[],"events":[]}"#, 13, JsonError::RepeatedMember);
     check_good(&GOOD.replacen('{', r#"{"x":1,"x":{"event_id":1,"event_id":2},"#, 1));
@@ -306,6 +312,32 @@ fn good_events_of_many_kinds() {
     check_good(&GOOD.replace("7f6fd8f0", "\\u0037F6fD8\\u00660"));
     check_good(&GOOD.replace('}', ",\"properties\":null }"));
     check_good(&GOOD.replace('}', ",\"properties\" : { } }"));
+}
+
+#[test]
+fn escapes_lie_anywhere_in_a_block() {
+    for padding in 0..130 {
+        for escape in [r#"\""#, r"\\", r"\ud83d\ude00", r#"\\\""#] {
+            let text = format!("{}{escape}", "x".repeat(padding));
+            check_good(&GOOD.replace('}', &format!(r#","properties":{{"a":"{text}","b":"]"}}}}"#)));
+        }
+    }
+}
+
+#[test]
+fn values_in_properties_are_checked() {
+    let event = |value: &str| GOOD.replace('}', &format!(",\"properties\":{{\"a\":{value}}}}}"));
+    for good in ["0", "-0", "0.5", "10.25", "1234567890123456", "1e9", "true", "false", "null"] {
+        let body = body_with(&format!("{},{GOOD}", event(good)));
+        check_verdict(body, Verdict::Accepted { stored: 3, rejected: 0 });
+    }
+    let bad = ["00", "00.5", "01.5", "1.", ".5", "1.2.3", "-", "1-2", "0x1", "tru", "truee", "nul"];
+    for bad in bad {
+        // Another event after it: at the body's end there is no room for the wide look.
+        let body = body_with(&format!("{},{GOOD}", event(bad)));
+        let (verdict, ..) = run(body.as_bytes(), false);
+        assert!(matches!(verdict, Verdict::Malformed { .. }), "{bad}");
+    }
 }
 
 #[test]

@@ -160,8 +160,8 @@ fn moment(random: &mut Random) -> (String, i64) {
     let local = |ms: i64| {
         let format =
             time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
-        let moment = time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).unwrap();
-        moment.format(&format).unwrap()
+        let moment = time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).expect("2025");
+        moment.format(&format).expect("a fixed format")
     };
     let fraction = ms.rem_euclid(1000);
     match random.below(6) {

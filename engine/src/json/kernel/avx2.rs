@@ -121,9 +121,10 @@ fn unplain(text: &[u8; 32]) -> u32 {
 #[target_feature(enable = "avx2,popcnt,bmi2")]
 pub(super) fn write_bits(bits: u64, base: u32, out: &mut [u32; 64]) {
     let mut base = _mm256_set1_epi32(base as i32);
-    for byte in 0..8 {
-        let before = (bits & ((1 << (8 * byte)) - 1)).count_ones() as usize;
-        let numbers = BIT_NUMBERS[(bits >> (8 * byte) & 0xff) as usize];
+    for at in 0..8 {
+        let byte = (bits >> (8 * at)) as u8;
+        let before = (bits & ((1 << (8 * at)) - 1)).count_ones() as usize;
+        let numbers = BIT_NUMBERS[byte as usize];
         let numbers = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(numbers as i64));
         // SAFETY: at most 8 bits a byte come before, so that the last store ends at offset 64.
         unsafe {

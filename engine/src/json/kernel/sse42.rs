@@ -208,9 +208,9 @@ impl Isa for Sse42 {
 #[target_feature(enable = "sse4.2,popcnt")]
 fn write_bits(bits: u64, base: u32, out: &mut [u32; 64]) {
     let mut base = _mm_set1_epi32(base as i32);
-    for byte in 0..8 {
-        let before = (bits & ((1 << (8 * byte)) - 1)).count_ones() as usize;
-        let numbers = _mm_cvtsi64_si128(BIT_NUMBERS[(bits >> (8 * byte) & 0xff) as usize] as i64);
+    let mut before = 0;
+    for byte in bits.to_le_bytes() {
+        let numbers = _mm_cvtsi64_si128(BIT_NUMBERS[byte as usize] as i64);
         let low = _mm_add_epi32(base, _mm_cvtepu8_epi32(numbers));
         let high = _mm_add_epi32(base, _mm_cvtepu8_epi32(_mm_srli_si128(numbers, 4)));
         // SAFETY: at most 8 bits a byte come before, so that the last store ends at offset 64.
@@ -220,6 +220,7 @@ fn write_bits(bits: u64, base: u32, out: &mut [u32; 64]) {
             _mm_storeu_si128(out.add(1), high);
         }
         base = _mm_add_epi32(base, _mm_set1_epi32(8));
+        before += byte.count_ones() as usize;
     }
 }
 

@@ -7,12 +7,13 @@ use super::{Isa, Kernel};
 use crate::json::index::{Carry, Scan};
 
 /// All answers of an instruction set about one block.
-fn answers<I: Isa>(isa: I, bytes: &[u8; 64]) -> ([u64; 7], [u32; 2]) {
+fn answers<I: Isa>(isa: I, bytes: &[u8; 64]) -> ([u64; 8], [u32; 2]) {
     let block = isa.load(bytes);
     let masks = [
         isa.equal_to(block, b'"'),
         isa.equal_to(block, b'\\'),
         isa.controls(block),
+        u64::from(isa.has_odd(block)),
         isa.non_ascii(block),
         isa.whitespace(block),
         // Which controls count as operators is left open.
@@ -46,6 +47,17 @@ struct Answers<'a>(&'a [u8; 64]);
 impl Answers<'_> {
     fn check<I: Isa>(&self, isa: I) {
         assert_eq!(answers(isa, self.0), answers(Scalar, self.0));
+    }
+}
+
+struct Bits(u64);
+
+impl Bits {
+    fn check<I: Isa>(&self, isa: I) {
+        let mut out = [0; 64];
+        isa.write_bits(self.0, 1000, &mut out);
+        let numbers = (0..64).filter(|bit| self.0 >> bit & 1 == 1).map(|bit| 1000 + bit);
+        assert!(numbers.clone().eq(out[..self.0.count_ones() as usize].iter().copied()));
     }
 }
 
@@ -146,6 +158,18 @@ proptest! {
         block[32..].copy_from_slice(&more);
         let case = Answers(&block);
         for_each_isa!(|isa| case.check(isa));
+        let case = Bits(u64::from_le_bytes(*block.first_chunk().unwrap()));
+        case.check(Scalar);
+        for_each_isa!(|isa| case.check(isa));
+    }
+
+    #[test]
+    fn bits_of_any_density(bits: u64, other: u64) {
+        for bits in [bits, bits & other, bits | other, 0, u64::MAX] {
+            let case = Bits(bits);
+            case.check(Scalar);
+            for_each_isa!(|isa| case.check(isa));
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl FeedBlock {
         self.body.payload()
     }
 
-    /// Header and payload, as they travel to Kafka.
+    /// Header and payload, as they lie in the journal.
     pub fn bytes(&self) -> &[u8] {
         self.body.block()
     }

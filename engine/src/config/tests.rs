@@ -219,7 +219,6 @@ fn the_memory_plan_adds_up_and_grows_with_each_limit() {
     );
     let grown = [
         "limits.connections_max=9000",
-        "limits.head_bytes_max=65536",
         "limits.pipeline_max=65",
         "limits.body_budget_bytes=128MiB",
         "journal.buffers=25",

@@ -25,6 +25,8 @@ pub struct ConnectionId {
 pub struct AnswerStyle {
     pub version: Version,
     pub keep_alive: bool,
+    /// The request's method is HEAD: no answer to it has a body (RFC 9110 §9.3.2).
+    pub head_only: bool,
     /// Which of the configured origins the request named.
     pub cors_origin: Option<u16>,
 }
@@ -97,6 +99,8 @@ pub struct Answer {
     /// The block whose sync lets it go; 0 when it waits for nothing but its turn.
     pub sequence: u64,
     pub started_us: u64,
+    /// In the queue since then: an upload's time is not the journal's.
+    pub queued_us: u64,
     pub style: AnswerStyle,
     pub kind: AnswerKind,
 }

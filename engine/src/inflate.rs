@@ -19,10 +19,15 @@ pub enum Coding {
     Zstd,
 }
 
+/// Compressed bytes that one slice reads, and members that it begins, at most: there are bodies that
+/// take long and give nothing.
+const SLICE_INPUT_BYTES_MAX: usize = 16 * 1024;
+const SLICE_MEMBERS_MAX: usize = 32;
+
 /// What one slice came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slice {
-    /// The output given is full; call again with more room.
+    /// The output given is full, or the slice has read enough; call again, with room.
     More { written: usize },
     /// The body ended, whole.
     Done { written: usize },
@@ -66,20 +71,26 @@ impl Inflation {
         Inflation { decoder, consumed: 0, ended: false }
     }
 
-    /// Goes on with `body`, the same on every call, until `out` is full or the body has ended.
+    /// Goes on with `body`, the same on every call, until `out` is full, the slice has read enough or
+    /// the body has ended.
     pub fn run(&mut self, body: &[u8], out: &mut [u8]) -> Result<Slice, Undecodable> {
-        let mut written = 0;
+        let (mut written, mut members) = (0, 0);
+        let end = body.len().min(self.consumed + SLICE_INPUT_BYTES_MAX);
         loop {
-            if self.ended {
-                if self.consumed == body.len() {
-                    return Ok(Slice::Done { written });
-                }
-                self.next_member()?;
+            let is_over = self.consumed == body.len();
+            if self.ended && is_over {
+                return Ok(Slice::Done { written });
             }
-            if written == out.len() {
+            let has_read_enough =
+                members == SLICE_MEMBERS_MAX || (self.consumed == end && !is_over);
+            if written == out.len() || has_read_enough {
                 return Ok(Slice::More { written });
             }
-            let (read, wrote, ended) = self.step(&body[self.consumed..], &mut out[written..])?;
+            if self.ended {
+                members += 1;
+                self.next_member()?;
+            }
+            let (read, wrote, ended) = self.step(&body[self.consumed..end], &mut out[written..])?;
             self.consumed += read;
             written += wrote;
             self.ended = ended;
@@ -211,6 +222,29 @@ mod tests {
     fn members_are_joined() {
         check(Coding::Gzip, &[gzip(b"one "), gzip(b"two")].concat(), Some(b"one two"));
         check(Coding::Zstd, &[zstd_frame(b"one "), zstd_frame(b"two")].concat(), Some(b"one two"));
+    }
+
+    #[test]
+    fn a_body_that_gives_nothing_is_worked_on_in_slices() {
+        let empty_blocks = [&[0x78, 0x9c][..], &[0, 0, 0, 0xff, 0xff].repeat(100_000)].concat();
+        for (coding, body, expected) in [
+            (Coding::Gzip, gzip(b"").repeat(10_000), Some(0)),
+            (Coding::Zstd, zstd_frame(b"").repeat(10_000), Some(0)),
+            (Coding::Deflate, empty_blocks, None),
+        ] {
+            let mut inflation = Inflation::new(coding, &body);
+            let mut out = [0; 4096];
+            let last = loop {
+                let before = inflation.consumed;
+                let slice = inflation.run(&body, &mut out);
+                let read = inflation.consumed - before;
+                assert!(read <= 32 * 1024, "{coding:?}: {read} bytes in one slice");
+                if slice != Ok(Slice::More { written: 0 }) {
+                    break slice;
+                }
+            };
+            assert_eq!(last.ok(), expected.map(|written| Slice::Done { written }), "{coding:?}");
+        }
     }
 
     #[test]

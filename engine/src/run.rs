@@ -264,11 +264,12 @@ fn check_descriptors(config: &Config, shards: usize) -> anyhow::Result<()> {
 pub(crate) fn journal_config(config: &Config, controls: &[Arc<Control>]) -> JournalConfig {
     let journal = &config.journal;
     let chain_buffers = config.journal_buffers() - journal.buffers;
-    let chain_bytes = (chain_buffers as u64 + 1) * BLOCK_BYTES_MAX as u64;
+    // A block lies whole in one segment, and the first page of a segment holds none.
+    let segment_blocks = (journal.segment_bytes - 1) / BLOCK_BYTES_MAX as u64;
     let controls = controls.to_vec();
     JournalConfig {
         segment_bytes: journal.segment_bytes,
-        segments_ahead: 1 + (chain_bytes / journal.segment_bytes) as usize,
+        segments_ahead: (chain_buffers + 1).div_ceil(segment_blocks as usize),
         writes_in_flight_max: journal.writes_in_flight_max,
         buffers_max: config.journal_buffers(),
         tail_bytes_max: journal.tail_blocks * BLOCK_BYTES_MAX,

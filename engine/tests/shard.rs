@@ -461,3 +461,160 @@ proptest! {
         prop_assert_eq!(converse(&pieces), expected.clone());
     }
 }
+
+/// Lets time pass as a driver does: a tick every 50 ms.
+fn pass(bench: &mut Bench, us: u64) {
+    for _ in 0..us / 50_000 {
+        bench.advance(50_000);
+        bench.shard.tick();
+        bench.perform();
+    }
+}
+
+#[test]
+fn a_chunk_size_near_2_64_is_too_large_wherever_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |_| {});
+    let id = bench.shard.on_accept().unwrap();
+    let request = format!(
+        "POST /api/v1/events HTTP/1.1\r\nHost: h\r\nX-API-Key: {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5\r\nhello\r\nffffffffffffffff\r\nx"
+    );
+    bench.shard.on_bytes(id, request.as_bytes());
+    bench.settle();
+    assert_eq!(statuses(&bench.answers(id)), [413]);
+}
+
+#[test]
+fn behind_input_that_had_no_room_nothing_is_read_as_a_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |config| config.limits.body_budget_bytes = 8 << 10);
+    let id = bench.shard.on_accept().unwrap();
+    let body = zstd::bulk::compress(batch(&[event("a", 1)]).as_bytes(), 3).unwrap();
+    bench.shard.on_bytes(id, &post("Content-Encoding: zstd\r\n", &body));
+    assert!(bench.shard.has_work());
+    // What follows is longer than the budget; a driver may have more of it on its way.
+    bench.shard.on_bytes(id, &[b'x'; 20 << 10]);
+    bench.shard.on_bytes(id, b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    pass(&mut bench, 100_000);
+    assert_eq!(bench.shard.is_reading(id), Some(false));
+    bench.settle();
+    assert!(statuses(&bench.answers(id)).len() <= 1, "{}", bench.answers(id));
+    assert!(bench.closed.contains(&id));
+}
+
+#[test]
+fn what_follows_a_closing_request_costs_neither_room_nor_its_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |config| config.limits.body_budget_bytes = 8 << 10);
+    let id = bench.shard.on_accept().unwrap();
+    let request = post("Connection: close\r\n", batch(&[event("a", 1)]).as_bytes());
+    bench.shard.on_bytes(id, &[request, vec![b'x'; 20 << 10]].concat());
+    bench.settle();
+    assert_eq!(statuses(&bench.answers(id)), [200]);
+    assert!(bench.half_closed.contains(&id) && !bench.closed.contains(&id), "it lingers");
+}
+
+#[test]
+fn a_slow_sync_outlives_the_draining_of_a_half_closed_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |_| {});
+    let (ended, broken) = (bench.shard.on_accept().unwrap(), bench.shard.on_accept().unwrap());
+    let request = post("", batch(&[event("a", 1)]).as_bytes());
+    bench.shard.on_bytes(ended, &request);
+    bench.shard.on_input_end(ended);
+    bench.shard.on_bytes(broken, &[request, b"\0 HTTP/1.1\r\n\r\n".to_vec()].concat());
+    let write = bench.shard.next_write().unwrap();
+    pass(&mut bench, 5_000_000);
+    let result = write.write_blocking();
+    bench.shard.on_write_done(write, result).unwrap();
+    bench.settle();
+    assert_eq!(statuses(&bench.answers(ended)), [200]);
+    assert_eq!(statuses(&bench.answers(broken)), [200, 400]);
+}
+
+#[test]
+fn the_time_of_an_upload_is_not_the_journals() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |_| {});
+    let long = (0..40).map(|n| event(&format!("l{n}"), 20_000)).collect::<Vec<_>>();
+    for body in [batch(&[event("a", 60_000)]), batch(&long)] {
+        let id = bench.shard.on_accept().unwrap();
+        let request = post("", body.as_bytes());
+        for piece in request.chunks(request.len().div_ceil(20)) {
+            pass(&mut bench, 1_000_000);
+            bench.shard.on_bytes(id, piece);
+        }
+        let write = bench.shard.next_write();
+        pass(&mut bench, 2_000_000);
+        assert_eq!(bench.answers(id), "", "the body has just arrived");
+        if let Some(write) = write {
+            let result = write.write_blocking();
+            bench.shard.on_write_done(write, result).unwrap();
+        }
+        bench.settle();
+        assert_eq!(statuses(&bench.answers(id)), [200]);
+    }
+}
+
+#[test]
+fn the_body_of_a_refused_request_may_take_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |_| {});
+    let id = bench.shard.on_accept().unwrap();
+    bench
+        .shard
+        .on_bytes(id, b"POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n");
+    for _ in 0..20 {
+        bench.shard.on_bytes(id, &[b'x'; 5_000]);
+        pass(&mut bench, 1_000_000);
+    }
+    bench.shard.on_bytes(id, b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    bench.settle();
+    assert_eq!(statuses(&bench.answers(id)), [404, 200]);
+}
+
+#[test]
+fn no_answer_to_head_has_a_body() {
+    for path in ["/nowhere", "/api/v1/events", "/healthz"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new(dir.path(), |_| {});
+        let id = bench.shard.on_accept().unwrap();
+        bench.shard.on_bytes(id, format!("HEAD {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        bench.settle();
+        let answer = bench.answers(id);
+        assert!(answer.ends_with("\r\n\r\n") && !answer.contains("{"), "{path}: {answer}");
+        assert!(!answer.contains("Content-Length: 0"), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn a_head_cut_short_behind_a_full_pipeline_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |config| config.limits.pipeline_max = 1);
+    let id = bench.shard.on_accept().unwrap();
+    let request = post("", batch(&[event("a", 1)]).as_bytes());
+    bench.shard.on_bytes(id, &[&request[..], &request[..20]].concat());
+    bench.shard.on_input_end(id);
+    bench.settle();
+    assert_eq!(statuses(&bench.answers(id)), [200, 400], "{}", bench.answers(id));
+    assert!(bench.closed.contains(&id));
+}
+
+#[test]
+fn a_stop_does_not_reset_those_who_were_just_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |_| {});
+    let (idle, asked) = (bench.shard.on_accept().unwrap(), bench.shard.on_accept().unwrap());
+    let request = post("", batch(&[event("a", 1)]).as_bytes());
+    bench.shard.on_bytes(asked, &request);
+    bench.shard.begin_drain();
+    bench.shard.on_bytes(asked, &request);
+    bench.settle();
+    assert!(bench.closed.contains(&idle));
+    assert_eq!(statuses(&bench.answers(asked)), [200]);
+    assert!(bench.half_closed.contains(&asked) && !bench.closed.contains(&asked), "it lingers");
+    bench.shard.on_input_end(asked);
+    bench.settle();
+    assert!(bench.closed.contains(&asked) && bench.shard.is_drained());
+}

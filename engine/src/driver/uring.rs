@@ -42,6 +42,9 @@ pub struct Uring {
     failed: bool,
     accepting: bool,
     sockets: Vec<Option<Socket>>,
+    /// Shut down, and kept open until all submissions that name them are in the kernel's hands: another
+    /// thread could get the number, and what was meant for a client would reach a stranger.
+    closed: Vec<OwnedFd>,
     /// Receives that ended for want of buffers or otherwise and are to be armed again.
     to_arm: Vec<ConnectionId>,
     sends: Vec<Option<Send>>,
@@ -88,6 +91,7 @@ impl Uring {
                     failed: false,
                     accepting: false,
                     sockets: Vec::new(),
+                    closed: Vec::new(),
                     to_arm: Vec::new(),
                     sends: Vec::new(),
                     free_sends: Vec::new(),
@@ -166,7 +170,11 @@ impl Uring {
             Timespec::new().sec(wait_us / 1_000_000).nsec((wait_us % 1_000_000 * 1_000) as u32);
         let want = usize::from(wait_us > 0);
         let arguments = SubmitArgs::new().timespec(&timeout);
-        match self.ring.submitter().submit_with_args(want, &arguments) {
+        let submitted = self.ring.submitter().submit_with_args(want, &arguments);
+        if self.ring.submission().is_empty() {
+            self.closed.clear();
+        }
+        match submitted {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
                 // Time is up; a signal; or the completion queue must be read first.
@@ -249,7 +257,7 @@ impl Uring {
             wanted: true,
         });
         if let Some(socket) = replaced {
-            close(socket);
+            self.close(socket);
         }
         self.arm_receive(id);
     }
@@ -355,8 +363,8 @@ impl Uring {
             return;
         };
         let fd = Fd(socket.fd.as_raw_fd());
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        let entry = opcode::Send::new(fd, start, length).flags(flags).build();
+        // Not MSG_WAITALL: what a slow peer has taken must show, it is the sign that it lives.
+        let entry = opcode::Send::new(fd, start, length).flags(libc::MSG_NOSIGNAL).build();
         self.push(entry.user_data(KIND_SEND << KIND_SHIFT | u64::from(slot)));
     }
 
@@ -442,13 +450,20 @@ impl Uring {
                         if self.socket(id).is_some_and(|socket| socket.generation == id.generation)
                             && let Some(socket) = self.sockets[id.index as usize].take()
                         {
-                            close(socket);
+                            self.close(socket);
                         }
                     }
                 }
             }
         }
         self.actions = actions;
+    }
+
+    /// Ends what the kernel still has armed on the socket; closing alone would not, because each
+    /// operation under way holds the socket open.
+    fn close(&mut self, socket: Socket) {
+        system::shut_down_both(socket.fd.as_raw_fd());
+        self.closed.push(socket.fd);
     }
 
     fn begin_stop(&mut self) {
@@ -459,6 +474,7 @@ impl Uring {
         if let Some(listener) = self.seat.listener.take() {
             // Ends the armed accept, too.
             system::shut_down_read(listener.as_raw_fd());
+            self.closed.push(OwnedFd::from(listener));
         }
         self.shard().begin_drain();
     }
@@ -479,7 +495,9 @@ impl Uring {
     /// Ends every operation before the memory under it goes. What cannot be ended is leaked.
     fn tear_down(self) {
         let Uring { ring, buffers, sends, writes, sockets, .. } = self;
-        sockets.into_iter().flatten().for_each(close);
+        for socket in sockets.iter().flatten() {
+            system::shut_down_both(socket.fd.as_raw_fd());
+        }
         let wait = Timespec::new().sec(2);
         let any = io_uring::types::CancelBuilder::any();
         let ended = ring.submitter().register_sync_cancel(Some(wait), any);
@@ -489,12 +507,6 @@ impl Uring {
             std::mem::forget((buffers, sends, writes));
         }
     }
-}
-
-/// Ends what the kernel still has armed on the socket; closing alone would not, because each
-/// operation under way holds the socket open.
-fn close(socket: Socket) {
-    system::shut_down_both(socket.fd.as_raw_fd());
 }
 
 fn user_data(kind: u64, id: ConnectionId) -> u64 {

@@ -161,18 +161,14 @@ impl Storage for DiskStorage {
     }
 
     fn replace_file(&self, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
-        let beside = path.with_extension("tmp");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(bytes)?;
+        let replaced = replace_by_rename(path, bytes, durable);
         if durable {
-            file.sync_all()?;
+            replaced?;
+            return path.parent().map_or(Ok(()), |dir| self.sync_dir(dir));
         }
-        std::fs::rename(&beside, path)?;
-        match path.parent() {
-            Some(dir) if durable => self.sync_dir(dir),
-            _ => Ok(()),
-        }
+        // A full disk has no room for a second file, and stays full while the checkpoint cannot say
+        // that segments are free.
+        replaced.or_else(|error| overwrite(path, bytes).map_err(|_| error))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<File>> {
@@ -184,6 +180,26 @@ impl Storage for DiskStorage {
         writeln!(file, "{}", std::process::id())?;
         Ok(Some(file))
     }
+}
+
+fn replace_by_rename(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+    let beside = path.with_extension("tmp");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    if durable {
+        file.sync_all()?;
+    }
+    std::fs::rename(&beside, path)
+}
+
+/// In place, with one write, only where no byte more is needed than the file has.
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    if file.metadata()?.len() != bytes.len() as u64 {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    file.write_all_at(bytes, 0)
 }
 
 /// One segment open for appending.
@@ -206,5 +222,26 @@ impl SegmentFile {
     /// Durable when it returns. May write less than it was given.
     pub fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         self.file.write_at(slices, offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_even_where_there_is_no_room_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("forwarded.ckpt");
+        DiskStorage.replace_file(&path, b"one", false).unwrap();
+        DiskStorage.replace_file(&path, b"longer", false).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"longer");
+        // Nothing can be written under the name of the second file.
+        std::fs::create_dir(dir.path().join("forwarded.tmp")).unwrap();
+        DiskStorage.replace_file(&path, b"LONGER", false).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"LONGER");
+        assert!(DiskStorage.replace_file(&path, b"longest", false).is_err(), "it may not grow");
+        assert!(DiskStorage.replace_file(&path, b"longer", true).is_err(), "not in one step");
+        assert_eq!(std::fs::read(&path).unwrap(), b"LONGER");
     }
 }

@@ -44,6 +44,7 @@ impl Shard {
         let style = AnswerStyle {
             version: head.version,
             keep_alive: head.keep_alive && !self.draining,
+            head_only: head.method == Method::Head,
             cors_origin: head.origin.and_then(|origin| self.match_origin(origin.of(bytes))),
         };
         match head.path.of(bytes) {
@@ -57,8 +58,7 @@ impl Shard {
             },
             path @ (PATH_HEALTH | PATH_READY) => {
                 if matches!(head.method, Method::Get | Method::Head) {
-                    let head_only = head.method == Method::Head;
-                    self.answer_health(connection, style, path == PATH_READY, head_only);
+                    self.answer_health(connection, style, path == PATH_READY);
                     self.skip_body(connection, head);
                 } else {
                     let refusal = Refusal { allow: Some(ALLOW_HEALTH), ..METHOD_NOT_ALLOWED };

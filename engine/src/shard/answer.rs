@@ -15,8 +15,12 @@ use crate::metrics;
 const RETRY_AFTER_S: u32 = 1;
 
 /// The style of an answer to a head that could not be read.
-const STYLE_OF_REJECTS: AnswerStyle =
-    AnswerStyle { version: Version::Http11, keep_alive: false, cors_origin: None };
+const STYLE_OF_REJECTS: AnswerStyle = AnswerStyle {
+    version: Version::Http11,
+    keep_alive: false,
+    head_only: false,
+    cors_origin: None,
+};
 
 impl Shard {
     /// Queues an answer; it leaves at once when nothing is before it and it waits for no sync.
@@ -92,8 +96,9 @@ impl Shard {
 
     fn push_rendered(&mut self, connection: &mut Connection, style: AnswerStyle, bytes: Vec<u8>) {
         let kind = AnswerKind::Rendered(bytes);
-        let started_us = self.now.monotonic_us;
-        self.push_answer(connection, Answer { sequence: 0, started_us, style, kind });
+        let now_us = self.now.monotonic_us;
+        let answer = Answer { sequence: 0, started_us: now_us, queued_us: now_us, style, kind };
+        self.push_answer(connection, answer);
     }
 
     pub(super) fn answer_error(
@@ -111,6 +116,10 @@ impl Shard {
         let mut bytes = Vec::new();
         let context = self.context(style);
         respond::push_error(&mut bytes, &context, code, error, details, allow, retry_after_s);
+        if style.head_only {
+            let head_end = bytes.windows(4).position(|end| end == b"\r\n\r\n");
+            bytes.truncate(head_end.expect("an answer has a head") + 4);
+        }
         self.push_rendered(connection, style, bytes);
     }
 
@@ -131,12 +140,11 @@ impl Shard {
         connection: &mut Connection,
         style: AnswerStyle,
         readiness: bool,
-        head_only: bool,
     ) {
         let (is_healthy, body) = if readiness { self.readiness() } else { (true, LIVE.to_vec()) };
         let mut bytes = Vec::new();
         let context = self.context(style);
-        respond::push_health(&mut bytes, &context, is_healthy, &body, head_only);
+        respond::push_health(&mut bytes, &context, is_healthy, &body, style.head_only);
         self.push_rendered(connection, style, bytes);
     }
 
@@ -312,11 +320,18 @@ impl Shard {
         if connection.held.len() + connection.held_reserved_bytes > 0 {
             self.bound_held(&mut connection);
         }
-        if connection.input_ended && connection.closing.is_none() && connection.held.is_empty() {
+        // While draining, what is held was not looked at and may be a whole request.
+        let is_cut_short = connection.held.is_empty() || !self.draining;
+        if connection.input_ended && connection.closing.is_none() && is_cut_short {
             self.end_input(&mut connection);
         }
-        if self.draining && matches!(connection.phase, Phase::Head) && connection.is_quiet() {
-            connection.closing = Some(Closing::AtOnce);
+        if self.draining
+            && connection.closing.is_none()
+            && matches!(connection.phase, Phase::Head)
+            && connection.is_quiet()
+        {
+            // It was just answered and may be sending already: a reset would eat the answer.
+            connection.closing = Some(Closing::AfterDrain);
         }
         if !connection.out.is_empty() && !connection.sending && !connection.send_queued {
             connection.send_queued = true;

@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::admin::Health;
-use crate::connection::{Connection, ConnectionId, ConnectionTable};
+use crate::connection::{Closing, Connection, ConnectionId, ConnectionTable, Phase};
 use crate::http::DateCache;
 use crate::journal::{Appender, JournalFailed, Write};
 use crate::json::BatchPass;
@@ -155,6 +155,11 @@ impl Shard {
     /// Bytes arrived. The driver may reuse `input` when this returns.
     pub fn on_bytes(&mut self, id: ConnectionId, input: &[u8]) {
         let Some(mut connection) = self.connections.take(id) else { return };
+        if connection.input_ended {
+            // Given up on its input already: what comes now follows a gap.
+            self.connections.put(id, connection);
+            return;
+        }
         if connection.held.is_empty() {
             let consumed = self.consume(id, &mut connection, input);
             if consumed < input.len() {
@@ -289,8 +294,12 @@ impl Shard {
         self.draining = true;
         for index in 0..self.connections.slot_count() {
             if let Some(id) = self.connections.id_at(index)
-                && let Some(connection) = self.connections.take(id)
+                && let Some(mut connection) = self.connections.take(id)
             {
+                let is_idle = matches!(connection.phase, Phase::Head) && connection.is_quiet();
+                if is_idle && connection.held.is_empty() && connection.closing.is_none() {
+                    connection.closing = Some(Closing::AtOnce);
+                }
                 self.settle(id, connection);
             }
         }

@@ -5,8 +5,9 @@ use crate::connection::{Closing, Connection, ConnectionId, Phase, Request};
 use crate::http::{ChunkedStep, HeadStatus};
 use crate::metrics;
 
-/// Buffers above this are given back to the allocator, not kept for the next request.
-const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// Output buffers above this are given back to the allocator, not kept for the next answers: a
+/// connection may hold two of them, whatever it was answered.
+const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
 const SPARE_BUFFERS_MAX: usize = 64;
 
 /// Held input of a connection that is not counted: longer than almost every head.
@@ -36,6 +37,7 @@ impl Shard {
                 Phase::Skip { left } => {
                     let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     at += taken;
+                    connection.body_received_bytes += taken as u64;
                     self.skipped(connection, left - taken as u64)
                 }
                 Phase::SkipChunked { .. } => self.skip_chunks(connection, rest, &mut at),
@@ -62,10 +64,9 @@ impl Shard {
         }
     }
 
+    /// Takes no spare buffer: what is held is counted by its length.
     pub(super) fn hold(&mut self, connection: &mut Connection, input: &[u8]) {
-        if connection.held.capacity() == 0 {
-            connection.held = self.spare_buffers.pop().unwrap_or_default();
-        }
+        connection.held.reserve_exact(input.len());
         connection.held.extend_from_slice(input);
     }
 
@@ -118,7 +119,6 @@ impl Shard {
                 connection.phase = Phase::Skip { left: left - taken as u64 };
                 return true;
             }
-            connection.body = self.spare_buffers.pop().unwrap_or_default();
             connection.body.reserve_exact(left as usize);
         }
         connection.body.extend_from_slice(&rest[..taken]);
@@ -157,7 +157,8 @@ impl Shard {
             Phase::ChunkedBody { decoder, .. } => decoder.announced_bytes(),
             _ => 0,
         };
-        let least_bytes = (connection.body.len() + data.len()) as u64 + announced;
+        // A chunk may announce almost 2^64 bytes.
+        let least_bytes = announced.saturating_add((connection.body.len() + data.len()) as u64);
         if least_bytes > self.limits.body_bytes_max as u64 {
             self.refuse_too_large(connection, &request);
             return false;
@@ -180,13 +181,15 @@ impl Shard {
     }
 
     fn skip_rest_of_chunks(&mut self, connection: &mut Connection, ended: bool) {
-        let phase = std::mem::replace(&mut connection.phase, Phase::Head);
-        self.forget_body(connection);
-        if let Phase::ChunkedBody { decoder, .. } = phase
-            && !ended
-        {
-            connection.phase = Phase::SkipChunked { decoder };
+        let Phase::ChunkedBody { decoder, .. } = connection.phase else { return };
+        if ended {
+            self.next_request(connection);
+            return;
         }
+        let received_bytes = connection.body_received_bytes;
+        self.forget_body(connection);
+        connection.body_received_bytes = received_bytes;
+        connection.phase = Phase::SkipChunked { decoder };
     }
 
     fn skip_chunks(&mut self, connection: &mut Connection, rest: &[u8], at: &mut usize) -> bool {
@@ -274,6 +277,10 @@ impl Shard {
     /// budget of bodies but for its first few kilobytes. Without room for it the connection is read no further and ends after its
     /// answers; what was asked in that input was never answered.
     pub(super) fn bound_held(&mut self, connection: &mut Connection) {
+        if connection.closing.is_some() {
+            // Nothing of it is going to be read as a request.
+            connection.held = Vec::new();
+        }
         let excess = connection.held.len().saturating_sub(HELD_FREE_BYTES);
         let others = self.body_reserved_bytes - connection.held_reserved_bytes;
         let reserved = if others + excess > self.limits.body_budget_bytes {

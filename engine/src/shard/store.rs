@@ -49,6 +49,7 @@ impl Shard {
     ) {
         let length = arrived.map_or(connection.body.len(), <[u8]>::len);
         metrics::add(&self.counters.body_bytes, length as u64);
+        connection.phase_since_us = self.now.monotonic_us;
         if request.coding.is_none() && length <= DIRECT_BYTES_MAX && self.waiting.is_empty() {
             let stored = match arrived {
                 Some(body) => self.store_direct(id, connection, &request, body),
@@ -85,9 +86,7 @@ impl Shard {
             self.next_request(connection);
             return false;
         }
-        if connection.body.capacity() == 0 {
-            connection.body = self.spare_buffers.pop().unwrap_or_default();
-        }
+        connection.body.reserve_exact(body.len());
         connection.body.extend_from_slice(body);
         true
     }
@@ -191,7 +190,8 @@ impl Shard {
             AnswerKind::Stored(batch.stored)
         };
         let Request { started_us, style, .. } = *request;
-        self.push_answer(connection, Answer { sequence, started_us, style, kind });
+        let queued_us = self.now.monotonic_us;
+        self.push_answer(connection, Answer { sequence, started_us, queued_us, style, kind });
         if sequence > self.journal.synced_through() && self.unsynced.back() != Some(&(sequence, id))
         {
             self.unsynced.push_back((sequence, id));

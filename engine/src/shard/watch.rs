@@ -36,13 +36,14 @@ impl Shard {
         if connection.sending && since(connection.send_since_us) > limits.send_timeout_us {
             return Some(TimeoutKind::Write);
         }
-        let oldest = connection.answers.front().map(|answer| answer.started_us);
-        if oldest.is_some_and(|start_us| since(start_us) > limits.ack_timeout_us) {
+        let oldest = connection.answers.front().map(|answer| answer.queued_us);
+        if oldest.is_some_and(|queued_us| since(queued_us) > limits.ack_timeout_us) {
             return Some(TimeoutKind::Ack);
         }
         let elapsed_us = since(connection.phase_since_us);
         match &connection.phase {
-            Phase::Head if !connection.is_quiet() => None,
+            // Answers that have not left have deadlines of their own.
+            Phase::Head | Phase::Drain { .. } if !connection.is_quiet() => None,
             Phase::Head if connection.held.is_empty() => {
                 (elapsed_us > limits.idle_timeout_us).then_some(TimeoutKind::Idle)
             }
@@ -60,8 +61,8 @@ impl Shard {
                     None
                 }
             }
-            Phase::Waiting { request } | Phase::Working { request, .. } => {
-                (since(request.started_us) > limits.ack_timeout_us).then_some(TimeoutKind::Ack)
+            Phase::Waiting { .. } | Phase::Working { .. } => {
+                (elapsed_us > limits.ack_timeout_us).then_some(TimeoutKind::Ack)
             }
             Phase::Drain { .. } => {
                 (elapsed_us > limits.drain_timeout_us).then_some(TimeoutKind::Drain)

@@ -27,7 +27,7 @@ mod store;
 mod warehouse;
 mod write_deadline;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -50,11 +50,13 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // A line that cannot be written is lost; telling so on standard error would panic.
+        .log_internal_errors(false)
         .init();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("unmogrowp-api: {error:#}");
+            let _ = writeln!(std::io::stderr(), "unmogrowp-api: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -23,7 +23,7 @@ mod statement;
 mod url_params;
 
 use std::convert::Infallible;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -50,11 +50,14 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| "info".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // A line that cannot be written is lost; telling so on standard error would panic.
+        .log_internal_errors(false)
         .init();
     match start(&cli::Flags::parse()) {
         Ok(never) => match never {},
         Err(error) => {
-            eprintln!("unmogrowp-clickhouse: {error:#}");
+            let _ = writeln!(std::io::stderr(), "unmogrowp-clickhouse: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,6 @@
 //! `unmogrowp-engine journal verify` and `journal drain`.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 pub fn verify(dir: &Path) -> anyhow::Result<ExitCode> {
     let report = journal::verify(dir)?;
-    print!("{report}");
+    write!(std::io::stdout(), "{report}")?;
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -39,8 +40,10 @@ pub fn drain(dir: &Path, arguments: RunArgs) -> anyhow::Result<ExitCode> {
     start_log();
     anyhow::ensure!(dir.is_dir(), "{} is not a journal's directory", dir.display());
     let journal = Journal::open(dir, journal_config(&config, &[]))?;
-    let sources = open_orphans(&journal, 0).context("reading the journal")?;
     let health = Health::new(0);
+    let mut damaged_blocks = 0;
+    let sources =
+        open_orphans(&journal, 0, &health, &mut damaged_blocks).context("reading the journal")?;
     let metrics = Metrics::new(0, &Reject::LABELS, health.clone());
     let counters = metrics.forward();
     let forwarder = Forwarder::start(&config, sources, counters.clone(), health.clone())?;
@@ -50,12 +53,20 @@ pub fn drain(dir: &Path, arguments: RunArgs) -> anyhow::Result<ExitCode> {
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
             let rows = counters.rows.load(std::sync::atomic::Ordering::Relaxed);
-            eprintln!("{rows} rows forwarded so far{}", obstacle(&health));
+            let _ =
+                writeln!(std::io::stderr(), "{rows} rows forwarded so far{}", obstacle(&health));
         }
     }
     let rows = counters.rows.load(std::sync::atomic::Ordering::Relaxed);
     let empty = forwarder.stop(Instant::now() + PROGRESS_INTERVAL);
     anyhow::ensure!(empty, "the journal could not be emptied");
-    println!("{rows} rows forwarded; nothing is left in {}", dir.display());
+    writeln!(std::io::stdout(), "{rows} rows forwarded; nothing is left in {}", dir.display())?;
+    if damaged_blocks > 0 {
+        writeln!(
+            std::io::stdout(),
+            "{damaged_blocks} acknowledged blocks are damaged and were not"
+        )?;
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `unmogrowp-engine`: takes events over HTTP, journals them, forwards them.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         }
     };
     ended.unwrap_or_else(|error| {
-        eprintln!("unmogrowp-engine: {error:#}");
+        let _ = writeln!(std::io::stderr(), "unmogrowp-engine: {error:#}");
         ExitCode::FAILURE
     })
 }

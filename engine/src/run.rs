@@ -83,7 +83,9 @@ pub(crate) fn start_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    log.with_writer(std::io::stderr).init();
+    // A disk that is full, or a reader that is gone, must not end the process: by default a line that
+    // cannot be written is told of on standard error, which fails as well, and panics.
+    log.with_writer(std::io::stderr).log_internal_errors(false).init();
 }
 
 struct Engine {
@@ -128,8 +130,10 @@ impl Engine {
         let disk_floor = disk_floor(&journal_config, cores.len());
         let journal = Journal::open(&config.journal.dir, journal_config)?;
         check_disk(&journal, disk_floor)?;
-        let opened = recover(&journal, cores.len())?;
-        let mut sources = open_orphans(&journal, cores.len())?;
+        let mut damaged_blocks = 0;
+        let opened = recover(&journal, cores.len(), &health, &mut damaged_blocks)?;
+        let mut sources = open_orphans(&journal, cores.len(), &health, &mut damaged_blocks)?;
+        metrics::set(&metrics.shard(0).journal_damaged_blocks, damaged_blocks);
 
         let listeners = driver::bind_listeners(config.server.listen, cores.len())
             .with_context(|| format!("server.listen = {}", config.server.listen))?;
@@ -303,7 +307,12 @@ fn check_disk(journal: &Journal, floor: u64) -> anyhow::Result<()> {
 }
 
 /// Recovers all shards' journals side by side and tells what was found.
-fn recover(journal: &Journal, shards: usize) -> anyhow::Result<Vec<OpenedJournal>> {
+fn recover(
+    journal: &Journal,
+    shards: usize,
+    health: &Health,
+    damaged_blocks: &mut u64,
+) -> anyhow::Result<Vec<OpenedJournal>> {
     let opened: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> =
             (0..shards).map(|index| scope.spawn(move || journal.open_shard(index))).collect();
@@ -317,7 +326,7 @@ fn recover(journal: &Journal, shards: usize) -> anyhow::Result<Vec<OpenedJournal
             }
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        tell_recovery(index, &opened.report);
+        *damaged_blocks += tell_recovery(index, &opened.report, health);
         recovered.push(opened);
     }
     Ok(recovered)
@@ -328,11 +337,13 @@ fn recover(journal: &Journal, shards: usize) -> anyhow::Result<Vec<OpenedJournal
 pub(crate) fn open_orphans(
     journal: &Journal,
     shards: usize,
+    health: &Health,
+    damaged_blocks: &mut u64,
 ) -> anyhow::Result<Vec<Box<dyn BlockSource>>> {
     let mut sources = Vec::new();
     for index in journal.orphans(shards)? {
         let orphan = journal.open_orphan(index)?;
-        tell_recovery(index, &orphan.report);
+        *damaged_blocks += tell_recovery(index, &orphan.report, health);
         if let Some(orphan) = journal.remove_orphan(orphan)? {
             sources.push(Box::new(FeedSource(orphan.feed)) as Box<dyn BlockSource>);
         }
@@ -340,14 +351,20 @@ pub(crate) fn open_orphans(
     Ok(sources)
 }
 
-fn tell_recovery(shard: usize, report: &RecoveryReport) {
-    let RecoveryReport { blocks_to_forward, dropped_blocks, .. } = report;
+/// Into the log, and where there is damage onto `/readyz`; gives how many blocks are damaged.
+fn tell_recovery(shard: usize, report: &RecoveryReport, health: &Health) -> u64 {
+    let RecoveryReport { blocks_to_forward, dropped_blocks, quarantined, .. } = report;
     tracing::info!(shard, blocks_to_forward, dropped_blocks, "journal recovered");
-    if report.damaged_blocks() > 0 || !report.damaged_headers.is_empty() {
-        let blocks = report.damaged_blocks();
-        let quarantined = &report.quarantined;
+    let blocks = report.damaged_blocks();
+    if blocks > 0 || !report.damaged_headers.is_empty() {
         tracing::error!(shard, blocks, ?quarantined, "acknowledged data in the journal is damaged");
+        let reason = format!(
+            "{blocks} acknowledged blocks of shard {shard}'s journal cannot be read; copies of their \
+             segments were put aside beside it"
+        );
+        health.set(Component::Recovery, Level::Degraded, &reason);
     }
+    blocks
 }
 
 fn report_failure(index: usize, health: &Arc<Health>) -> driver::OnJournalFailed {

@@ -59,9 +59,10 @@ fn connection_and_cors_headers() {
     let old_closes = ResponseContext { keep_alive: false, ..old };
     assert!(head(old_closes).ends_with("\r\nConnection: close"));
     let cors = ResponseContext { cors_origin: Some(b"https://a.example"), ..PLAIN };
-    assert!(
-        head(cors).ends_with("\r\nAccess-Control-Allow-Origin: https://a.example\r\nVary: Origin")
-    );
+    assert!(head(cors).ends_with(
+        "\r\nAccess-Control-Allow-Origin: https://a.example\r\n\
+             Access-Control-Expose-Headers: Retry-After\r\nVary: Origin"
+    ));
 }
 
 #[test]
@@ -133,7 +134,8 @@ fn preflight() {
          Allow: POST, OPTIONS\r\nAccess-Control-Allow-Methods: POST, OPTIONS\r\n\
          Access-Control-Allow-Headers: Content-Type, Content-Encoding, X-API-Key\r\n\
          Access-Control-Max-Age: 600\r\n\
-         Access-Control-Allow-Origin: https://a.example\r\nVary: Origin"
+         Access-Control-Allow-Origin: https://a.example\r\n\
+         Access-Control-Expose-Headers: Retry-After\r\nVary: Origin"
     );
     let (head, _) = split(&answer(|out| push_preflight(out, &PLAIN, "POST, OPTIONS")));
     assert!(head.contains("Allow: POST") && !head.contains("Access-Control"));

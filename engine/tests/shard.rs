@@ -302,6 +302,46 @@ fn an_inflated_bomb_is_cut_off_in_slices() {
     assert!(bench.half_closed.contains(&id));
 }
 
+/// Clients that announce much and send little cost nobody else the budget.
+#[test]
+fn announced_bodies_leave_room_for_short_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |config| {
+        config.limits.body_budget_bytes = 64 << 20;
+    });
+    let head = format!(
+        "POST /api/v1/events HTTP/1.1\r\nHost: h\r\nX-API-Key: {KEY}\r\nContent-Length: 16777216\r\n\r\n"
+    );
+    for _ in 0..100 {
+        let greedy = bench.shard.on_accept().unwrap();
+        bench.shard.on_bytes(greedy, head.as_bytes());
+        bench.shard.on_bytes(greedy, b"{\"app_id\":");
+    }
+    let id = bench.shard.on_accept().unwrap();
+    let plain = post("", batch(&[event("two_pieces", 1)]).as_bytes());
+    let (first, second) = plain.split_at(plain.len() - 7);
+    bench.shard.on_bytes(id, first);
+    bench.shard.on_bytes(id, second);
+    bench.shard.on_bytes(id, &gzipped());
+    bench.settle();
+    assert_eq!(statuses(&bench.answers(id)), [200, 200], "{}", bench.answers(id));
+
+    // Now they do send: half of the long bodies' share each, so that the next long one finds none.
+    let eager: Vec<ConnectionId> = (0..4).map(|_| bench.shard.on_accept().unwrap()).collect();
+    for &id in &eager {
+        bench.shard.on_bytes(id, head.as_bytes());
+        bench.shard.on_bytes(id, &vec![b' '; 12 << 20]);
+    }
+    bench.perform();
+    let refused = eager.iter().filter(|id| bench.answers(**id).contains("503")).count();
+    assert!(refused > 0, "the budget is bounded");
+    bench.shard.on_bytes(id, first);
+    bench.shard.on_bytes(id, second);
+    bench.shard.on_bytes(id, &gzipped());
+    bench.settle();
+    assert_eq!(statuses(&bench.answers(id)), [200; 4], "{}", bench.answers(id));
+}
+
 #[test]
 fn slow_clients_are_told_and_idle_ones_are_closed() {
     let dir = tempfile::tempdir().unwrap();
@@ -389,14 +429,15 @@ fn pipelining_is_bounded_until_answers_leave() {
     assert_eq!(bench.shard.is_reading(id), Some(true));
 }
 
+fn gzipped() -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(batch(&[event("zipped", 9)]).as_bytes()).unwrap();
+    post("Content-Encoding: gzip\r\n", &encoder.finish().unwrap())
+}
+
 /// Requests of every kind that keeps the connection, and one that ends it.
 fn conversation() -> Vec<u8> {
-    let gzip = {
-        use std::io::Write;
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(batch(&[event("zipped", 9)]).as_bytes()).unwrap();
-        encoder.finish().unwrap()
-    };
     let chunked = {
         let body = batch(&[event("chunked", 20)]);
         let (first, second) = body.split_at(37);
@@ -414,7 +455,7 @@ fn conversation() -> Vec<u8> {
         post("", batch(&[event("plain", 1)]).as_bytes()),
         chunked.into_bytes(),
         b"\r\nGET /healthz HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(),
-        post("Content-Encoding: gzip\r\n", &gzip),
+        gzipped(),
         b"POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabcde".to_vec(),
         partial.into_bytes(),
         post("", b"{\"app_id\":nonsense}"),

@@ -14,6 +14,8 @@ pub enum Component {
     Clickhouse,
     /// Whether ClickHouse takes what the forwarder sends.
     Forwarder,
+    /// What recovery found: acknowledged data that cannot be read.
+    Recovery,
     /// The process itself: down from the start of its stop.
     Server,
     /// One shard, its journal included.
@@ -76,6 +78,7 @@ pub struct Health {
     keys: Cell,
     clickhouse: Cell,
     forwarder: Cell,
+    recovery: Cell,
     server: Cell,
     shards: Vec<Cell>,
 }
@@ -104,6 +107,7 @@ impl Health {
             keys: Cell::new(Level::Down, "the key snapshot was not read yet"),
             clickhouse: Cell::new(Level::Degraded, "not asked yet"),
             forwarder: Cell::new(Level::Ok, ""),
+            recovery: Cell::new(Level::Ok, ""),
             server: Cell::new(Level::Ok, ""),
             shards: (0..shards).map(|_| recovering()).collect(),
         })
@@ -114,6 +118,7 @@ impl Health {
             Component::Keys => &self.keys,
             Component::Clickhouse => &self.clickhouse,
             Component::Forwarder => &self.forwarder,
+            Component::Recovery => &self.recovery,
             Component::Server => &self.server,
             Component::Shard(index) => &self.shards[index],
         }
@@ -133,8 +138,8 @@ impl Health {
     }
 
     pub fn report(&self) -> HealthReport {
-        let named =
-            [Component::Server, Component::Keys, Component::Clickhouse, Component::Forwarder];
+        use Component::{Clickhouse, Forwarder, Keys, Recovery, Server};
+        let named = [Server, Recovery, Keys, Clickhouse, Forwarder];
         let shards = (0..self.shards.len()).map(Component::Shard);
         let mut ailments = Vec::new();
         for component in named.into_iter().chain(shards) {
@@ -161,6 +166,7 @@ impl std::fmt::Display for Component {
             Component::Keys => f.write_str("keys"),
             Component::Clickhouse => f.write_str("clickhouse"),
             Component::Forwarder => f.write_str("forwarder"),
+            Component::Recovery => f.write_str("recovery"),
             Component::Server => f.write_str("server"),
             Component::Shard(index) => write!(f, "shard-{index}"),
         }

@@ -26,11 +26,12 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             "raise it, or lower limits.target_bytes_max",
         ));
     }
-    if limits.body_budget_bytes < limits.body_bytes_max {
+    // A quarter of the budget is kept for short bodies: the longest must fit into the rest.
+    if limits.body_budget_bytes / 4 * 3 < limits.body_bytes_max {
         return Err(conflict(
             "limits.body_budget_bytes",
             limits.body_budget_bytes,
-            format!("at least limits.body_bytes_max ({})", limits.body_bytes_max),
+            format!("at least 4/3 of limits.body_bytes_max ({})", limits.body_bytes_max),
             "raise it, or lower limits.body_bytes_max: the longest body must fit",
         ));
     }

@@ -14,6 +14,8 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What a preflight allows a page to send.
 const CORS_ALLOWED_HEADERS: &[u8] = b"Content-Type, Content-Encoding, X-API-Key";
+/// A page may not read Retry-After otherwise, and caches must not mix origins.
+const CORS_EXPOSED: &[u8] = b"Access-Control-Expose-Headers: Retry-After\r\nVary: Origin\r\n";
 /// How long a browser may remember that.
 const CORS_MAX_AGE_S: u64 = 600;
 
@@ -223,7 +225,7 @@ fn push_connection_and_cors(out: &mut Vec<u8>, context: &ResponseContext<'_>) {
     }
     if let Some(origin) = context.cors_origin {
         push_header(out, b"Access-Control-Allow-Origin", origin);
-        out.extend_from_slice(b"Vary: Origin\r\n");
+        out.extend_from_slice(CORS_EXPOSED);
     }
 }
 

@@ -24,6 +24,8 @@ use super::buffer::PAGE_BYTES;
 pub const FRAMES_OFFSET: u64 = PAGE_BYTES as u64;
 pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 
+const SEGMENT_NUMBER_MAX: u64 = u64::MAX / 2;
+
 const MAGIC: [u8; 8] = *b"UMGJSEG1";
 const USED_BYTES: usize = 64;
 const CRC_OFFSET: usize = 60;
@@ -77,7 +79,8 @@ pub fn segment_number(name: &str) -> Option<u64> {
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok()
+    // A number that could not be counted on from is not one of ours.
+    digits.parse().ok().filter(|number| *number <= SEGMENT_NUMBER_MAX)
 }
 
 pub fn shard_name(shard_index: usize) -> String {
@@ -117,7 +120,8 @@ mod tests {
     fn names_are_read_back_and_nothing_else_is() {
         let check = |name: &str, expected| assert_eq!(segment_number(name), expected, "{name}");
         check(&segment_name(0), Some(0));
-        check(&segment_name(u64::MAX), Some(u64::MAX));
+        check(&segment_name(SEGMENT_NUMBER_MAX), Some(SEGMENT_NUMBER_MAX));
+        check(&segment_name(SEGMENT_NUMBER_MAX + 1), None);
         check("segment-1.jnl", None);
         check("segment-00000000000000000001.jnl.quarantined", None);
         check("segment-0000000000000000+001.jnl", None);

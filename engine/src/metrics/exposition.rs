@@ -182,6 +182,12 @@ impl Scrape {
             None,
             sum(|s| &s.journal_backlog_blocks),
         )?;
+        out.gauge(
+            "journal_damaged_blocks",
+            "Acknowledged blocks that recovery could not read at this start",
+            None,
+            sum(|s| &s.journal_damaged_blocks),
+        )?;
         out.counter(
             "journal_full_refused",
             "Requests refused because the backlog had reached its bound",

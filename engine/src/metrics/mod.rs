@@ -108,6 +108,8 @@ pub struct ShardCounters {
     /// Gauges: what is durable here and not yet forwarded.
     pub journal_backlog_bytes: AtomicU64,
     pub journal_backlog_blocks: AtomicU64,
+    /// Found by recovery at this start: acknowledged and unreadable.
+    pub journal_damaged_blocks: AtomicU64,
     pub journal_sync_us: Histogram,
     /// From the last byte of a request to its 200.
     pub ack_latency_us: Histogram,
@@ -136,6 +138,7 @@ impl Default for ShardCounters {
             journal_bytes: AtomicU64::default(),
             journal_backlog_bytes: AtomicU64::default(),
             journal_backlog_blocks: AtomicU64::default(),
+            journal_damaged_blocks: AtomicU64::default(),
             journal_sync_us: Histogram::default(),
             ack_latency_us: Histogram::default(),
             buffers_busy_stalls: AtomicU64::default(),

@@ -195,6 +195,18 @@ impl Shard {
         );
     }
 
+    pub(super) fn refuse_head_for_budget(&mut self, connection: &mut Connection) {
+        self.answer_error(
+            connection,
+            STYLE_OF_REJECTS,
+            ErrorCode::Unavailable,
+            "too many long requests are under way",
+            "this one was not read to its end; try again after Retry-After seconds",
+            None,
+        );
+        self.close_after_answers(connection, Closing::AfterDrain);
+    }
+
     pub(super) fn refuse_unavailable(&mut self, connection: &mut Connection, request: &Request) {
         metrics::add(&self.counters.journal_full_refused, 1);
         self.answer_error(

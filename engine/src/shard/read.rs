@@ -13,8 +13,13 @@ const SPARE_BUFFERS_MAX: usize = 64;
 /// Held input of a connection that is not counted: longer than almost every head.
 pub const HELD_FREE_BYTES: usize = 4 * 1024;
 
-/// A chunked body's reservation grows by this much at a time.
-const CHUNKED_RESERVE_BYTES: usize = 64 * 1024;
+/// A body's reservation begins with this much and doubles as the body arrives, so that a client pays
+/// for what it sends and not for what it announces.
+const BODY_RESERVE_BYTES_MIN: usize = 64 * 1024;
+
+/// Holders of at most this much may use all of the budget; a quarter of it is theirs alone, so that
+/// a few long bodies do not turn everyone away.
+const SMALL_HOLDER_BYTES_MAX: usize = 128 * 1024;
 
 impl Shard {
     /// Consumes what the connection can use of `input` now and gives how much that was. The rest is
@@ -113,13 +118,12 @@ impl Shard {
             self.begin_store(id, connection, request, Some(&rest[..taken]));
             return false;
         }
-        if connection.body.capacity() == 0 {
-            if !self.reserve(connection, left as usize) {
-                self.refuse_for_budget(connection, &request);
-                connection.phase = Phase::Skip { left: left - taken as u64 };
-                return true;
-            }
-            connection.body.reserve_exact(left as usize);
+        let arrived_bytes = connection.body.len() + taken;
+        let whole_bytes = connection.body.len().saturating_add(left as usize);
+        if !self.grow_body(connection, arrived_bytes, whole_bytes) {
+            self.refuse_for_budget(connection, &request);
+            self.forget_body_read_on(connection);
+            return self.skipped(connection, left - taken as u64);
         }
         connection.body.extend_from_slice(&rest[..taken]);
         connection.body_received_bytes += taken as u64;
@@ -163,14 +167,11 @@ impl Shard {
             self.refuse_too_large(connection, &request);
             return false;
         }
-        let needed = connection.body.len() + data.len();
-        if needed > connection.reserved_bytes {
-            let step = (needed - connection.reserved_bytes).max(CHUNKED_RESERVE_BYTES);
-            if !self.reserve(connection, step) {
-                self.refuse_for_budget(connection, &request);
-                self.skip_rest_of_chunks(connection, ended);
-                return false;
-            }
+        let arrived_bytes = connection.body.len() + data.len();
+        if !self.grow_body(connection, arrived_bytes, self.limits.body_bytes_max) {
+            self.refuse_for_budget(connection, &request);
+            self.skip_rest_of_chunks(connection, ended);
+            return false;
         }
         connection.body.extend_from_slice(data);
         connection.body_received_bytes += consumed_bytes as u64;
@@ -186,10 +187,35 @@ impl Shard {
             self.next_request(connection);
             return;
         }
+        self.forget_body_read_on(connection);
+        connection.phase = Phase::SkipChunked { decoder };
+    }
+
+    /// Gives up what arrived of a body whose rest is still to be read: its rate goes on counting.
+    fn forget_body_read_on(&mut self, connection: &mut Connection) {
         let received_bytes = connection.body_received_bytes;
         self.forget_body(connection);
         connection.body_received_bytes = received_bytes;
-        connection.phase = Phase::SkipChunked { decoder };
+    }
+
+    /// Makes room for the first `arrived_bytes` of a body of at most `whole_bytes`; `false` where the
+    /// budget has none.
+    fn grow_body(
+        &mut self,
+        connection: &mut Connection,
+        arrived_bytes: usize,
+        whole_bytes: usize,
+    ) -> bool {
+        let reserved_bytes = connection.reserved_bytes;
+        if arrived_bytes > reserved_bytes {
+            let doubled = (2 * reserved_bytes).max(BODY_RESERVE_BYTES_MIN).max(arrived_bytes);
+            if !self.reserve(connection, doubled.min(whole_bytes) - reserved_bytes) {
+                return false;
+            }
+            let body = &mut connection.body;
+            body.reserve_exact(connection.reserved_bytes - body.len());
+        }
+        true
     }
 
     fn skip_chunks(&mut self, connection: &mut Connection, rest: &[u8], at: &mut usize) -> bool {
@@ -265,7 +291,7 @@ impl Shard {
 
     /// Takes `bytes` of the shard's budget for this connection's body, or nothing.
     pub(super) fn reserve(&mut self, connection: &mut Connection, bytes: usize) -> bool {
-        if self.body_reserved_bytes + bytes > self.limits.body_budget_bytes {
+        if self.body_reserved_bytes + bytes > self.allowed(connection.reserved_bytes + bytes) {
             return false;
         }
         self.body_reserved_bytes += bytes;
@@ -273,9 +299,15 @@ impl Shard {
         true
     }
 
+    /// How much of the budget may be in use once a holder has `bytes`.
+    fn allowed(&self, bytes: usize) -> usize {
+        let budget = self.limits.body_budget_bytes;
+        if bytes <= SMALL_HOLDER_BYTES_MAX { budget } else { budget - budget / 4 }
+    }
+
     /// Input that is held, an unfinished head or what waits behind a request, counts against the
-    /// budget of bodies but for its first few kilobytes. Without room for it the connection is read no further and ends after its
-    /// answers; what was asked in that input was never answered.
+    /// budget of bodies but for its first few kilobytes. Without room a head is answered 503; what
+    /// waits behind a request is dropped, and the connection ends after the answers before it.
     pub(super) fn bound_held(&mut self, connection: &mut Connection) {
         if connection.closing.is_some() {
             // Nothing of it is going to be read as a request.
@@ -283,16 +315,20 @@ impl Shard {
         }
         let excess = connection.held.len().saturating_sub(HELD_FREE_BYTES);
         let others = self.body_reserved_bytes - connection.held_reserved_bytes;
-        let reserved = if others + excess > self.limits.body_budget_bytes {
-            metrics::add(&self.counters.body_budget_refused, 1);
-            connection.held = Vec::new();
-            connection.input_ended = true;
-            0
-        } else {
-            excess
-        };
+        let has_room = others + excess <= self.allowed(excess);
+        let reserved = if has_room { excess } else { 0 };
         self.body_reserved_bytes = others + reserved;
         connection.held_reserved_bytes = reserved;
+        if has_room {
+            return;
+        }
+        metrics::add(&self.counters.body_budget_refused, 1);
+        connection.held = Vec::new();
+        if matches!(connection.phase, Phase::Head) {
+            self.refuse_head_for_budget(connection);
+        } else {
+            connection.input_ended = true;
+        }
     }
 
     pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {

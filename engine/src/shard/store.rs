@@ -25,6 +25,9 @@ const DIRECT_BYTES_MAX: usize = BLOCK_PAYLOAD_BYTES_MAX;
 const PARSE_SLICE_BYTES: usize = 512 * 1024;
 const INFLATE_SLICE_BYTES: usize = 128 * 1024;
 
+/// The first slice of an inflation: enough for most, and a small share of the budget.
+const INFLATE_FIRST_SLICE_BYTES: usize = 32 * 1024;
+
 pub(super) const SLICES_PER_TURN: usize = 2;
 
 /// Bodies being inflated at once; each holds a window of at most 8 MiB.
@@ -298,15 +301,16 @@ impl Shard {
         inflated: &mut Vec<u8>,
     ) -> Progress {
         let length = inflated.len();
-        if inflated.capacity() < length + INFLATE_SLICE_BYTES {
-            if !self.reserve(connection, INFLATE_SLICE_BYTES) {
+        let slice_bytes = if length == 0 { INFLATE_FIRST_SLICE_BYTES } else { INFLATE_SLICE_BYTES };
+        if inflated.capacity() < length + slice_bytes {
+            if !self.reserve(connection, slice_bytes) {
                 self.refuse_for_budget(connection, request);
                 self.next_request(connection);
                 return Progress::Ended;
             }
-            inflated.reserve_exact(INFLATE_SLICE_BYTES);
+            inflated.reserve_exact(slice_bytes);
         }
-        inflated.resize(length + INFLATE_SLICE_BYTES, 0);
+        inflated.resize(length + slice_bytes, 0);
         let slice = inflation.run(&connection.body, &mut inflated[length..]);
         let (written, done) = match slice {
             Ok(Slice::More { written }) => (written, false),

@@ -153,7 +153,8 @@ start_all() {
   local keys=$data/keys.json store=$data/apps.sqlite
 
   UNMOGROWP_CLICKHOUSE_PASSWORD=$password start_part clickhouse unmogrowp-clickhouse \
-    --data "$data/clickhouse" --listen "127.0.0.1:${port[clickhouse]}" --lib "$libchdb" --user unmogrowp
+    --data "$data/clickhouse" --listen "127.0.0.1:${port[clickhouse]}" --lib "$libchdb" --user unmogrowp \
+    --nice "$background_niceness"
 
   # The demo app needs no ClickHouse; the engine finds its key at its first look.
   attend "$binaries/unmogrowp-api" demo --store "$store" --keys-snapshot "$keys" --out "$data/demo.json" \
@@ -168,12 +169,14 @@ start_all() {
     --store "$store" --keys-snapshot "$keys"
   start_part engine unmogrowp-engine run --listen "$host:${port[ingest]}" \
     --admin-listen "127.0.0.1:${port[admin]}" --journal-dir "$data/journal" --keys-snapshot "$keys" \
-    --driver "$driver"
+    --driver "$driver" --set "server.nice=$background_niceness"
   wait_ready api
   wait_ready engine
 }
 
 readonly database=unmogrowp
+# ClickHouse and the forwarder share the cores with the shards, and give way to them.
+readonly background_niceness=10
 
 start_part() {
   local name=$1 binary=$2 log=$data/logs/$1.log

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::admin::Health;
+use crate::admin::{Component, Health};
 use crate::config::{self, RunArgs};
 use crate::forward::Forwarder;
 use crate::http::Reject;
@@ -22,6 +22,14 @@ pub fn verify(dir: &Path) -> anyhow::Result<ExitCode> {
     let report = journal::verify(dir)?;
     print!("{report}");
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What keeps the forwarder from going on, if anything does.
+fn obstacle(health: &Health) -> String {
+    let of_ours = |component| matches!(component, Component::Clickhouse | Component::Forwarder);
+    let ailments = health.report().ailments;
+    let first = ailments.iter().find(|ailment| of_ours(ailment.component));
+    first.map_or_else(String::new, |ailment| format!("; {}: {}", ailment.component, ailment.reason))
 }
 
 /// Forwards the whole journal and ends; ends early, with the rest in the journal, only by a signal.
@@ -42,9 +50,7 @@ pub fn drain(dir: &Path, arguments: RunArgs) -> anyhow::Result<ExitCode> {
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
             let rows = counters.rows.load(std::sync::atomic::Ordering::Relaxed);
-            let ailments = health.report().ailments;
-            let reason = ailments.first().map_or("", |ailment| ailment.reason.as_str());
-            eprintln!("{rows} rows forwarded so far {reason}");
+            eprintln!("{rows} rows forwarded so far{}", obstacle(&health));
         }
     }
     let rows = counters.rows.load(std::sync::atomic::Ordering::Relaxed);

@@ -31,6 +31,8 @@ pub enum KeyVerdict {
     Accepted([u8; 16]),
     Unknown,
     NoIngestScope,
+    /// No snapshot was ever read: whether the key is good is not known here.
+    NoSnapshot,
 }
 
 /// Why a snapshot file is not taken. The snapshot before it stays.
@@ -201,6 +203,9 @@ impl KeyCache {
 
     #[cold]
     fn judge_afresh(&mut self, presented: &[u8]) -> KeyVerdict {
+        if self.generation == 0 {
+            return KeyVerdict::NoSnapshot;
+        }
         let verdict = self.snapshot.judge(presented);
         if let KeyVerdict::Accepted(app_id) = verdict {
             if self.accepted.len() >= CACHED_KEYS_MAX {

@@ -4,6 +4,7 @@
 //! connection that is taken can be served. Order of the end: listeners close, what was asked is
 //! answered, the forwarder hands on what it can, the journal keeps the rest.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -80,7 +81,9 @@ enum Outcome {
 pub(crate) fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    log.with_writer(std::io::stderr).init();
 }
 
 struct Engine {
@@ -110,8 +113,7 @@ impl Engine {
         let health = Health::new(cores.len());
         let metrics = Arc::new(Metrics::new(cores.len(), &Reject::LABELS, Arc::clone(&health)));
         let admin =
-            AdminServer::start(config.admin.listen, Arc::clone(&health), Arc::clone(&metrics))
-                .with_context(|| format!("admin.listen = {}", config.admin.listen))?;
+            AdminServer::start(config.admin.listen, Arc::clone(&health), Arc::clone(&metrics))?;
         let keys = Keys::new();
         let poller = KeyPoller::start(
             config.keys.snapshot.clone(),
@@ -122,7 +124,10 @@ impl Engine {
         )?;
 
         let controls = cores.iter().map(|_| Control::new()).collect::<Result<Vec<_>, _>>()?;
-        let journal = Journal::open(&config.journal.dir, journal_config(config, &controls))?;
+        let journal_config = journal_config(config, &controls);
+        let disk_floor = disk_floor(&journal_config, cores.len());
+        let journal = Journal::open(&config.journal.dir, journal_config)?;
+        check_disk(&journal, disk_floor)?;
         let opened = recover(&journal, cores.len())?;
         let mut sources = open_orphans(&journal, cores.len())?;
 
@@ -277,6 +282,24 @@ pub(crate) fn journal_config(config: &Config, controls: &[Arc<Control>]) -> Jour
         })),
         ..JournalConfig::default()
     }
+}
+
+/// Below this a shard may find no segment to go on in although everything was forwarded: one in use,
+/// one ready, and those that the longest body fills.
+fn disk_floor(config: &JournalConfig, shards: usize) -> u64 {
+    shards as u64 * (config.segments_ahead as u64 + 2) * config.segment_bytes
+}
+
+fn check_disk(journal: &Journal, floor: u64) -> anyhow::Result<()> {
+    let (_, allowed) = journal.disk_bytes();
+    if allowed < floor {
+        bail!(
+            "journal.backlog_bytes_max allows {allowed} bytes (0 is half the free disk), these shards \
+             need at least {floor}: raise it, free some disk, or lower journal.segment_bytes, \
+             limits.body_bytes_max or server.cores"
+        );
+    }
+    Ok(())
 }
 
 /// Recovers all shards' journals side by side and tells what was found.

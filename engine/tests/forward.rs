@@ -256,6 +256,29 @@ fn a_source_that_fails_for_now_is_asked_again_and_a_failed_mark_repeated() {
     assert_eq!(clickhouse.stored(), once_each(0..20));
 }
 
+/// `journal drain` ends when the forwarder is idle: it must not be while a source rests.
+#[test]
+fn a_source_that_rests_after_an_error_is_not_idle() {
+    let clickhouse = StandIn::start(|_| Reply::Take);
+    let feeds = vec![feed(1, 2, 0)];
+    feeds[0].lock().unwrap().fail_next = Some(SourceError::Retry("scripted".to_owned()));
+    let stage = stage(&clickhouse.url(), feeds, |_| {});
+    let forwarder = stage.forwarder.as_ref().unwrap();
+    wait_until("the forwarder says that it is idle", || forwarder.is_idle());
+    assert_eq!((stage.last_mark(0), clickhouse.stored()), (2, once_each(0..20)));
+}
+
+#[test]
+fn an_insert_without_an_answer_is_told_of_long_before_it_is_given_up() {
+    let clickhouse = StandIn::start(|_| Reply::Hang);
+    let stage = stage(&clickhouse.url(), vec![feed(1, 1, 0)], |config| {
+        config.clickhouse.timeout_ms = 600_000;
+    });
+    wait_until("the silence is told of", || {
+        stage.reason(Component::Clickhouse).contains("had no answer for")
+    });
+}
+
 #[test]
 fn a_damaged_source_is_reported_and_does_not_stop_the_others() {
     let clickhouse = StandIn::start(|_| Reply::Take);

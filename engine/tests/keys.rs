@@ -95,7 +95,7 @@ fn only_accepted_keys_are_remembered_and_not_without_end() {
 fn a_swap_takes_effect_at_the_next_request() {
     let keys = Keys::new();
     let mut cache = KeyCache::new(keys.clone());
-    assert_eq!(cache.judge(b"one"), KeyVerdict::Unknown);
+    assert_eq!(cache.judge(b"one"), KeyVerdict::NoSnapshot, "no key can be called unknown yet");
     keys.swap(KeySnapshot::parse(snapshot(1, &[("one", "\"ingest\"")]).as_bytes()).unwrap());
     assert_eq!(cache.judge(b"one"), KeyVerdict::Accepted(APP_BYTES));
     keys.swap(KeySnapshot::parse(snapshot(2, &[("one", "\"read\"")]).as_bytes()).unwrap());
@@ -136,7 +136,7 @@ fn the_poller_reads_swaps_revokes_and_outlives_damage() {
     assert_eq!(health.level(Component::Keys), Level::Down, "no file yet");
     let reason = format!("{:?}", health.report().ailments);
     assert!(reason.contains("keys.json"), "{reason}");
-    assert_eq!(cache.judge(b"one"), KeyVerdict::Unknown);
+    assert_eq!(cache.judge(b"one"), KeyVerdict::NoSnapshot);
 
     replace(&path, &snapshot(7, &[("one", "\"ingest\"")]));
     wait_until("the key is accepted", || cache.judge(b"one") == KeyVerdict::Accepted(APP_BYTES));

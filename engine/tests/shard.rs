@@ -7,10 +7,10 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use engine::admin::Health;
+use engine::admin::{Component, Health, Level};
 use engine::config::Config;
 use engine::connection::ConnectionId;
-use engine::journal::{Feed, Journal, JournalConfig, OpenedJournal};
+use engine::journal::{Feed, Journal, JournalConfig, OpenedJournal, ShardStatus};
 use engine::keys::{KeyCache, KeySnapshot, Keys};
 use engine::metrics::ShardCounters;
 use engine::shard::{Action, Now, Shard, ShardLimits};
@@ -34,6 +34,8 @@ fn keys() -> Arc<Keys> {
 
 struct Bench {
     journal: Journal,
+    health: Arc<Health>,
+    status: ShardStatus,
     shard: Shard,
     feed: Feed,
     now_us: u64,
@@ -49,29 +51,42 @@ impl Bench {
 
     /// A chain needs segments for all of it before its first block is written.
     fn with_segments(dir: &Path, segments_ahead: usize, change: impl FnOnce(&mut Config)) -> Bench {
+        Bench::with_backlog(dir, segments_ahead, 1 << 30, change)
+    }
+
+    fn with_backlog(
+        dir: &Path,
+        segments_ahead: usize,
+        backlog_bytes_max: u64,
+        change: impl FnOnce(&mut Config),
+    ) -> Bench {
         let mut config = Config::default();
         change(&mut config);
         let journal_config = JournalConfig {
             segment_bytes: 1 << 20,
             segments_ahead,
             keeper_thread: false,
-            backlog_bytes_max: Some(1 << 30),
+            backlog_bytes_max: Some(backlog_bytes_max),
             ..JournalConfig::default()
         };
         let journal = Journal::open(dir, journal_config).unwrap();
-        let OpenedJournal { appender, feed, .. } = journal.open_shard(0).unwrap();
+        let OpenedJournal { appender, feed, status, .. } = journal.open_shard(0).unwrap();
         journal.keep();
+        let health = Health::new(1);
+        health.set(Component::Shard(0), Level::Ok, "");
         let shard = Shard::new(
             0,
             ShardLimits::from(&config),
             config.cors.origins.clone().into(),
             appender,
             KeyCache::new(keys()),
-            Health::new(1),
+            Arc::clone(&health),
             Arc::new(ShardCounters::default()),
         );
         let mut bench = Bench {
             journal,
+            health,
+            status,
             shard,
             feed,
             now_us: 1,
@@ -136,6 +151,10 @@ impl Bench {
         let bytes: Vec<u8> =
             self.sent.iter().filter(|(to, _)| *to == id).flat_map(|(_, b)| b.clone()).collect();
         String::from_utf8(bytes).unwrap()
+    }
+
+    fn journal_end(&self) -> u64 {
+        self.status.synced_through()
     }
 
     /// Event names of all that is durable, in order.
@@ -318,6 +337,42 @@ fn a_journal_that_does_not_answer_ends_in_503() {
     }
     assert_eq!(statuses(&bench.answers(id)), [503]);
     assert!(bench.answers(id).contains("outcome is unknown"));
+}
+
+#[test]
+fn a_full_journal_is_down_until_there_is_room_for_what_it_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::with_backlog(dir.path(), 1, 2 << 20, |_| {});
+    let id = bench.shard.on_accept().unwrap();
+    let events: Vec<String> = (0..10).map(|n| event(&format!("f{n}"), 40_000)).collect();
+    let large = post("", batch(&events).as_bytes());
+    let mut asked = 0;
+    while !bench.answers(id).contains("503 Service Unavailable") {
+        assert!(asked < 100, "two segments hold few such batches");
+        asked += 1;
+        bench.shard.on_bytes(id, &large);
+        bench.settle();
+    }
+    assert!(bench.answers(id).contains("Retry-After: "), "{}", bench.answers(id));
+    assert!(!bench.health.report().ready);
+
+    // A small batch still fits; that does not make the shard ready for a large one.
+    bench.shard.on_bytes(id, &post("", batch(&[event("small", 1)]).as_bytes()));
+    bench.settle();
+    bench.shard.tick();
+    assert!(!bench.health.report().ready, "ready, and the next large batch would be refused");
+
+    let stored = bench.stored();
+    assert_eq!(stored.len(), (asked - 1) * 10 + 1);
+    bench.feed.mark_forwarded(bench.journal_end()).unwrap();
+    bench.feed.save_checkpoint().unwrap();
+    bench.settle();
+    bench.shard.tick();
+    bench.settle();
+    assert!(bench.health.report().ready, "{:?}", bench.health.report());
+    bench.shard.on_bytes(id, &large);
+    bench.settle();
+    assert_eq!(statuses(&bench.answers(id)).last(), Some(&200));
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn load(options: &Options, plan: &Plan) -> anyhow::Result<u8> {
     }
     for threshold in &options.fail_if {
         if let Some(value) = threshold.violated_by(&report) {
-            report.failed_thresholds.push(format!("{threshold} (was {value:.1})"));
+            report.failed_thresholds.push(format!("{threshold} (was {})", threshold.show(value)));
         }
     }
     if code == 0 && !report.failed_thresholds.is_empty() {

@@ -89,6 +89,15 @@ impl Threshold {
         };
         holds.then_some(value)
     }
+
+    /// A value of this metric, for people.
+    pub fn show(&self, value: f64) -> String {
+        if LATENCIES.contains(&self.metric) {
+            format!("{:.3} ms", value / 1e3)
+        } else {
+            format!("{value:.1}")
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The block: rows of one shard under one header. The same bytes are a frame of the journal, a
-//! Kafka record and a part of an INSERT.
+//! The block: rows of one shard under one header. The same bytes are a frame of the journal
+//! and, without the header, a part of an INSERT.
 //!
 //! ```text
 //! offset  bytes  field            all numbers little-endian
@@ -10,7 +10,7 @@
 //!     24      8  epoch            one per start of the journal
 //!     32      8  sequence         one per block, never reused within a journal
 //!     40      8  durable_through  highest sequence known to be synced when this block was sealed
-//!     48      2  lane             Kafka partition and ClickHouse shard derive from it
+//!     48      2  lane             0 as yet; for spreading blocks over receivers
 //!     50      2  reserved         zero
 //!     52      4  row_count
 //!     56      4  payload_bytes
@@ -39,7 +39,7 @@ impl std::fmt::Display for JournalId {
     }
 }
 
-/// A block's identity, the same in the journal, in Kafka and in a deduplication token.
+/// A block's identity, the same in the journal and in a deduplication token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockId {
     pub journal_id: JournalId,

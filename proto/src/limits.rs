@@ -34,7 +34,7 @@ pub const RANGE_DAYS_MAX: i64 = 400;
 pub const TIMELINE_ROWS_MAX: u32 = 1_000;
 pub const TIMELINE_ROWS_DEFAULT: u32 = 100;
 
-/// A block with its header: one Kafka record, one frame of the journal.
+/// A block with its header: one frame of the journal.
 pub const BLOCK_BYTES_MAX: usize = 512 * 1024;
 
 /// Rows of one block.

@@ -8,7 +8,7 @@ use proto::limits::BLOCK_PAYLOAD_BYTES_MAX;
 use proto::row::Rows;
 use proto::{BlockHeader, BlockId, JournalId};
 
-/// A header as version 1 wrote it, over [`GOLDEN_ROWS`]. Blocks like it lie on disks and in Kafka:
+/// A header as version 1 wrote it, over [`GOLDEN_ROWS`]. Blocks like it lie on disks:
 /// never change it. The checksum was computed by an independent bitwise CRC32C.
 const GOLDEN_HEADER: &str = concat!(
     "554d4742",                         // magic

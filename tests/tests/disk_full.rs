@@ -48,6 +48,7 @@ fn a_full_backlog_is_refused_and_recovers() {
         let options = StackOptions::default()
             .driver(driver)
             .set("journal.segment_bytes=2097152")
+            .set("limits.body_bytes_max=1048576")
             .set("journal.backlog_bytes_max=8388608")
             .set("clickhouse.connect_timeout_ms=500")
             .set("clickhouse.retry_max_ms=500");
@@ -64,6 +65,7 @@ fn a_full_disk_is_refused_and_recovers() {
             ..StackOptions::default()
                 .driver(driver)
                 .set("journal.segment_bytes=2097152")
+                .set("limits.body_bytes_max=1048576")
                 .set("journal.backlog_bytes_max=1073741824")
                 .set("clickhouse.connect_timeout_ms=500")
                 .set("clickhouse.retry_max_ms=500")
@@ -82,6 +84,7 @@ fn a_full_disk_is_refused_and_recovers() {
 fn a_crash_on_a_full_journal_loses_nothing() {
     let options = StackOptions::default()
         .set("journal.segment_bytes=2097152")
+        .set("limits.body_bytes_max=1048576")
         .set("journal.backlog_bytes_max=8388608");
     let mut stack = Stack::start(options);
     stack.clickhouse_process.as_mut().expect("ClickHouse runs").kill_9();

@@ -40,6 +40,24 @@ fn a_chunked_body_past_the_limit_is_refused_and_the_answer_arrives() {
     check_closing(&stack, &bytes, 413, "PAYLOAD_TOO_LARGE");
 }
 
+/// Fewer segments than a shard needs would be a 503 for ever, though everything was forwarded.
+#[test]
+fn a_disk_limit_below_what_the_shards_need_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().expect("folder");
+    let output = std::process::Command::new(tests::process::binary("unmogrowp-engine"))
+        .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--journal-dir"])
+        .arg(folder.path().join("journal"))
+        .args(["--cores", "1", "--set", "journal.segment_bytes=1048576"])
+        .args(["--set", "journal.backlog_bytes_max=4194304"])
+        .output()
+        .expect("unmogrowp-engine starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{errors}");
+    for word in ["journal.backlog_bytes_max", "4194304", "journal.segment_bytes"] {
+        assert!(errors.contains(word), "{word} is missing in: {errors}");
+    }
+}
+
 #[test]
 fn a_long_target_is_taken_up_to_8000_bytes_and_refused_past_the_limit() {
     let stack = Stack::start(StackOptions::engine_alone());

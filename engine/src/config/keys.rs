@@ -80,7 +80,12 @@ pub const KEYS: &[Key] = &[
     bytes("limits.drain_bytes_max", 0, GIB, "the default is 32 MiB; it costs no memory"),
     count("limits.drain_timeout_ms", 1, 60_000, "milliseconds; the default is 2000"),
     count("limits.timestamp_past_days_max", 1, 36_500, "days; the default is 400"),
-    bytes("limits.memory_budget_bytes", 0, 1024 * GIB, "0 takes half of the machine's memory"),
+    bytes(
+        "limits.memory_budget_bytes",
+        0,
+        1024 * GIB,
+        "0 takes three quarters of the machine's memory",
+    ),
     key("journal.dir", Kind::Path, "a directory on a local disk, made when it is missing"),
     bytes("journal.segment_bytes", MIB, 4 * GIB, "the default is 64 MiB"),
     bytes("journal.backlog_bytes_max", 0, 1 << 50, "0 takes half the disk's free bytes"),

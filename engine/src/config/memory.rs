@@ -163,7 +163,7 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// Half of the machine's memory, or the control group's limit if that is less. 1 GiB where neither
+/// Three quarters of the machine's memory, or the control group's limit if that is less. 1 GiB where neither
 /// can be read.
 pub fn memory_budget_of_machine() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -172,11 +172,11 @@ pub fn memory_budget_of_machine() -> u64 {
 }
 
 pub(super) fn budget_from(meminfo: &str, group_limits: [String; 2]) -> u64 {
-    let half = meminfo
+    let most = meminfo
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .map(|kib| kib * 1024 / 2);
+        .map(|kib| kib * 1024 / 4 * 3);
     let group = group_limits.iter().filter_map(|text| text.trim().parse::<u64>().ok()).min();
-    half.into_iter().chain(group).min().unwrap_or(1 << 30)
+    most.into_iter().chain(group).min().unwrap_or(1 << 30)
 }

@@ -71,7 +71,7 @@ pub struct Limits {
     pub drain_bytes_max: u64,
     pub drain_timeout_ms: u64,
     pub timestamp_past_days_max: u32,
-    /// Of the whole process; 0 is half of the memory, or the control group's limit if that is less.
+    /// Of the whole process; 0 is three quarters of the memory, or the control group's limit if less.
     pub memory_budget_bytes: u64,
 }
 

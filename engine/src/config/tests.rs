@@ -248,16 +248,16 @@ fn a_plan_above_its_budget_is_refused_and_names_what_to_lower() {
 }
 
 #[test]
-fn the_budget_is_half_the_memory_or_the_groups_limit() {
+fn the_budget_is_three_quarters_of_the_memory_or_the_groups_limit() {
     let check = |meminfo: &str, groups: [&str; 2], expected: u64| {
         let budget = memory::budget_from(meminfo, groups.map(str::to_owned));
         assert_eq!(budget, expected, "{meminfo:?} {groups:?}");
     };
     let meminfo = "MemTotal:       8388608 kB\nMemFree: 1 kB\n";
-    check(meminfo, ["", ""], 4 << 30);
-    check(meminfo, ["max\n", ""], 4 << 30);
+    check(meminfo, ["", ""], 6 << 30);
+    check(meminfo, ["max\n", ""], 6 << 30);
     check(meminfo, ["1073741824\n", ""], 1 << 30);
-    check(meminfo, ["", "9223372036854771712\n"], 4 << 30);
+    check(meminfo, ["", "9223372036854771712\n"], 6 << 30);
     check("", ["", ""], 1 << 30);
 }
 

@@ -33,6 +33,8 @@ const BLOCKS_PER_TURN: usize = 16;
 const FILE_RETRY: Duration = Duration::from_secs(1);
 /// How often ClickHouse is asked whether it is there while nothing is sent to it.
 const PING_EVERY: Duration = Duration::from_secs(1);
+/// An INSERT without an answer for so long is told of, long before it is given up.
+const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(3);
 
 /// What the loop and the batches' tasks share, all on one thread.
 struct Shared {
@@ -193,8 +195,10 @@ struct Desk {
 
 impl Desk {
     fn is_empty(&self) -> bool {
-        let marked = self.sources.iter().all(|slot| slot.unmarked.is_none());
-        self.batcher.is_empty() && self.unburied.is_empty() && marked
+        // A source that rests after an error may have more than it could give.
+        let told =
+            |slot: &SourceSlot| slot.unmarked.is_none() && slot.retry_at.is_none() && !slot.failed;
+        self.batcher.is_empty() && self.unburied.is_empty() && self.sources.iter().all(told)
     }
 
     /// Puts dead rows aside, then tells the journals what is forwarded.
@@ -418,9 +422,16 @@ async fn ping(shared: Rc<Shared>) {
     loop {
         let rests = shared.counters.inserts_in_flight.load(Ordering::Relaxed) == 0;
         let unknown = shared.health.level(Component::Clickhouse) != Level::Ok;
-        if rests && (unknown || shared.last_contact.get().elapsed() >= PING_EVERY) {
+        let silence = shared.last_contact.get().elapsed();
+        if !rests && silence >= SILENCE_TOLD_AFTER {
+            let text = format!("an INSERT has had no answer for {} s", silence.as_secs());
+            shared.health.set(Component::Clickhouse, Level::Degraded, &text);
+        } else if rests && (unknown || silence >= PING_EVERY) {
             match shared.inserter.ping().await {
-                Ok(()) => shared.health.set(Component::Clickhouse, Level::Ok, ""),
+                Ok(()) => {
+                    shared.last_contact.set(Instant::now());
+                    shared.health.set(Component::Clickhouse, Level::Ok, "");
+                }
                 Err(failure) => {
                     shared.health.set(Component::Clickhouse, Level::Degraded, &failure.text);
                 }

@@ -22,8 +22,8 @@ use super::tail::{Body, Delivery};
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// Try again later.
-    #[error("cannot {action} {path}: {source}")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {action} {path}: {cause}")]
+    Io { action: &'static str, path: PathBuf, cause: io::Error },
     /// These acknowledged blocks are lost; the next call goes on behind them. Alert.
     #[error("acknowledged blocks {first_sequence} to {last_sequence} cannot be read")]
     Damaged { first_sequence: u64, last_sequence: u64 },
@@ -41,7 +41,7 @@ impl FeedBlock {
         self.body.payload()
     }
 
-    /// Header and payload, as they travel to Kafka.
+    /// Header and payload, as they lie in the journal.
     pub fn bytes(&self) -> &[u8] {
         self.body.block()
     }
@@ -345,5 +345,5 @@ fn find_block(
 }
 
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FeedError + 'a {
-    move |source| FeedError::Io { action, path: path.to_path_buf(), source }
+    move |cause| FeedError::Io { action, path: path.to_path_buf(), cause }
 }

@@ -88,8 +88,8 @@ pub enum JournalError {
     Config { key: &'static str, value: u64, range: String },
     #[error("{dir} holds segments, but neither journal.id nor any segment says of which journal")]
     Identity { dir: PathBuf },
-    #[error("cannot {action} {path}: {source}")]
-    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot {action} {path}: {cause}")]
+    Io { action: &'static str, path: PathBuf, cause: std::io::Error },
     #[error("{0} is not the directory of a shard")]
     NoShard(PathBuf),
 }

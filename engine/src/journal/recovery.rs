@@ -54,7 +54,7 @@ pub(super) fn io_error<'a>(
     action: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(std::io::Error) -> JournalError + 'a {
-    move |source| JournalError::Io { action, path: path.to_path_buf(), source }
+    move |cause| JournalError::Io { action, path: path.to_path_buf(), cause }
 }
 
 /// The numbers and paths of a directory's segments, oldest first.

@@ -83,6 +83,7 @@ impl Shard {
             KeyVerdict::Accepted(app_id) => app_id,
             KeyVerdict::Unknown => return Err(KEY_UNKNOWN),
             KeyVerdict::NoIngestScope => return Err(KEY_WITHOUT_SCOPE),
+            KeyVerdict::NoSnapshot => return Err(KEYS_NOT_KNOWN),
         };
         if head.expect == Expect::Unknown {
             return Err(EXPECTATION_UNKNOWN);
@@ -200,6 +201,12 @@ const KEY_WITHOUT_SCOPE: Refusal = Refusal::new(
     ErrorCode::Forbidden,
     "the API key may not send events",
     "use a key with the scope `ingest`",
+);
+/// Not a 401: SDKs take that as final and would drop their events.
+const KEYS_NOT_KNOWN: Refusal = Refusal::new(
+    ErrorCode::Unavailable,
+    "API keys are not known here yet",
+    "nothing of this batch was stored; try again after Retry-After seconds",
 );
 const EXPECTATION_UNKNOWN: Refusal = Refusal::new(
     ErrorCode::ExpectationFailed,

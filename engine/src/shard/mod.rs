@@ -69,8 +69,9 @@ pub struct Shard {
     now: Now,
     date: DateCache,
     index: usize,
-    /// Since the journal last refused for want of space; `/readyz` says so until it takes again.
-    full: bool,
+    /// Since the journal refused for want of space: the largest body that it refused. `/readyz` says
+    /// so until there is room for one like it.
+    full_for_bytes: Option<usize>,
     /// Requests whose block is not yet synced, in the order of their sequences.
     unsynced: VecDeque<(u64, ConnectionId)>,
     /// Journal writes under way, by number, and when they were given out.
@@ -115,7 +116,7 @@ impl Shard {
             now: Now::default(),
             date: DateCache::default(),
             index,
-            full: false,
+            full_for_bytes: None,
             unsynced: VecDeque::new(),
             writing: Vec::new(),
             waiting: VecDeque::new(),

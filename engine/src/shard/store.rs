@@ -101,20 +101,26 @@ impl Shard {
         }
     }
 
-    /// Whether the journal takes events again, asked now and then while it does not.
+    /// Whether the journal has room again for what it refused, asked now and then while it does not.
     pub(super) fn probe_full(&mut self) {
-        if self.full && self.journal.room(1).is_ok() {
-            self.full = false;
+        if let Some(bytes) = self.full_for_bytes
+            && self.journal.room(bytes).is_ok()
+        {
+            self.full_for_bytes = None;
             self.health.set(Component::Shard(self.index), Level::Ok, "");
         }
     }
 
-    fn note_full(&mut self) {
-        if !self.full && self.journal.failed().is_none() {
-            self.full = true;
+    fn note_full(&mut self, body_bytes: usize) {
+        if self.journal.failed().is_some() {
+            return;
+        }
+        let bytes = body_bytes.min(DIRECT_BYTES_MAX);
+        if self.full_for_bytes.is_none() {
             let reason = "the journal is full: the backlog limit or the disk's end is reached";
             self.health.set(Component::Shard(self.index), Level::Down, reason);
         }
+        self.full_for_bytes = self.full_for_bytes.max(Some(bytes));
     }
 
     /// Parses `body` into the open block. `false` when the journal has no room just now.
@@ -133,7 +139,7 @@ impl Shard {
                 return false;
             }
             Err(Stall::Full | Stall::Failed) => {
-                self.note_full();
+                self.note_full(body.len());
                 self.refuse_unavailable(connection, request);
                 self.next_request(connection);
                 return true;
@@ -433,7 +439,7 @@ impl Shard {
                 Progress::Stalled
             }
             Stall::Full | Stall::Failed => {
-                self.note_full();
+                self.note_full(connection.body.len());
                 self.refuse_unavailable(connection, request);
                 self.next_request(connection);
                 Progress::Ended

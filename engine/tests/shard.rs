@@ -659,3 +659,32 @@ fn a_stop_does_not_reset_those_who_were_just_answered() {
     bench.settle();
     assert!(bench.closed.contains(&asked) && bench.shard.is_drained());
 }
+
+#[test]
+fn a_long_body_that_waits_for_the_journal_holds_no_other_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), |_| {});
+    let (long, zipped) = (bench.shard.on_accept().unwrap(), bench.shard.on_accept().unwrap());
+    let events: Vec<String> = (0..60).map(|n| event(&format!("l{n}"), 50_000)).collect();
+    bench.shard.on_bytes(long, &post("", batch(&events).as_bytes()));
+    let work = |bench: &mut Bench| {
+        let mut turns = 0;
+        while bench.shard.has_work() {
+            bench.shard.turn();
+            turns += 1;
+            assert!(turns < 1_000, "work that cannot move is not tried for ever");
+        }
+    };
+    work(&mut bench);
+    // Nothing is written and no time passes: the long body cannot move.
+    let names: Vec<String> = (0..900).map(|n| event(&format!("z{n}"), 0)).collect();
+    let body = zstd::bulk::compress(batch(&names).as_bytes(), 1).unwrap();
+    bench.shard.on_bytes(zipped, &post("Content-Encoding: zstd\r\n", &body));
+    work(&mut bench);
+    let write = bench.shard.next_write().expect("the inflated body is in the journal");
+    let result = write.write_blocking();
+    bench.shard.on_write_done(write, result).unwrap();
+    bench.perform();
+    assert_eq!(statuses(&bench.answers(zipped)), [200]);
+    assert_eq!(bench.answers(long), "");
+}

@@ -80,8 +80,9 @@ pub struct Shard {
     waiting: VecDeque<ConnectionId>,
     /// Connections whose body is worked on in slices, in rotation.
     working: VecDeque<ConnectionId>,
-    /// Nothing in `working` can move before the next sync.
-    work_stalled: bool,
+    /// Slices since the last that moved something: when every piece of `working` had its turn,
+    /// nothing can move before the next sync.
+    stalls_in_row: usize,
     /// There is one, so one long body is parsed at a time: a chain's buffers are taken one by one,
     /// and two half-built chains could wait for each other for ever.
     long_pass: Option<Box<BatchPass>>,
@@ -120,7 +121,7 @@ impl Shard {
             writing: Vec::new(),
             waiting: VecDeque::new(),
             working: VecDeque::new(),
-            work_stalled: false,
+            stalls_in_row: 0,
             long_pass: Some(Box::new(BatchPass::new())),
             inflating_count: 0,
             body_reserved_bytes: 0,
@@ -253,7 +254,7 @@ impl Shard {
         }
         match self.journal.on_write_done(write, result) {
             Ok(synced_through) => {
-                self.work_stalled = false;
+                self.stalls_in_row = 0;
                 self.release_synced(synced_through);
                 self.retry_waiting();
                 Ok(())
@@ -267,7 +268,7 @@ impl Shard {
 
     /// Whether [`Self::turn`] has something to do at once.
     pub fn has_work(&self) -> bool {
-        !self.working.is_empty() && !self.work_stalled
+        self.stalls_in_row < self.working.len()
     }
 
     /// A few slices of the long work, and what changed outside: segments made ready.
@@ -283,7 +284,7 @@ impl Shard {
 
     /// Deadlines of some of the connections; call every [`watch::TICK_US`].
     pub fn tick(&mut self) {
-        self.work_stalled = false;
+        self.stalls_in_row = 0;
         self.watch();
         self.retry_waiting();
         self.probe_full();

@@ -36,7 +36,7 @@ pub const INFLATING_MAX: usize = 4;
 /// What one slice of work came to.
 enum Progress {
     Moved,
-    /// Nothing can move before the next sync.
+    /// It waits for a sync, or for what another piece of work has.
     Stalled,
     Ended,
 }
@@ -100,8 +100,7 @@ impl Shard {
             self.waiting.push_back(id);
         } else {
             let work = Box::new(Work::Parse { pass: None, chain: Vec::new() });
-            connection.phase = Phase::Working { request, work };
-            self.working.push_back(id);
+            self.begin_work(id, connection, request, work);
         }
     }
 
@@ -237,8 +236,19 @@ impl Shard {
         coding: Coding,
     ) {
         let work = Box::new(Work::Inflate { coding, inflation: None, inflated: Vec::new() });
+        self.begin_work(id, connection, request, work);
+    }
+
+    fn begin_work(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut Connection,
+        request: Request,
+        work: Box<Work>,
+    ) {
         connection.phase = Phase::Working { request, work };
         self.working.push_back(id);
+        self.stalls_in_row = 0;
     }
 
     /// Takes the next long work in rotation and does one slice of it.
@@ -261,7 +271,7 @@ impl Shard {
                     Some(inflation) => {
                         self.inflate_slice(id, &mut connection, &request, inflation, inflated)
                     }
-                    None => Progress::Moved,
+                    None => Progress::Stalled,
                 }
             }
             Work::Parse { .. } => self.parse_slice(&mut connection, &request, &mut work),
@@ -275,7 +285,8 @@ impl Shard {
                 self.consume_held(id, &mut connection);
             }
             Progress::Moved | Progress::Stalled => {
-                self.work_stalled = matches!(progress, Progress::Stalled);
+                let stalled = matches!(progress, Progress::Stalled);
+                self.stalls_in_row = if stalled { self.stalls_in_row + 1 } else { 0 };
                 connection.phase = Phase::Working { request, work };
                 self.working.push_back(id);
             }
@@ -285,6 +296,7 @@ impl Shard {
 
     /// Gives back what a piece of work held of the shard's.
     pub(super) fn end_work(&mut self, work: Work) {
+        self.stalls_in_row = 0;
         match work {
             Work::Parse { pass: Some(pass), .. } => self.long_pass = Some(pass),
             Work::Inflate { inflation: Some(_), .. } => self.inflating_count -= 1,
@@ -364,7 +376,7 @@ impl Shard {
     ) -> Progress {
         let Work::Parse { pass: own_pass, chain } = work else { return Progress::Moved };
         if own_pass.is_none() {
-            let Some(mut free) = self.long_pass.take() else { return Progress::Moved };
+            let Some(mut free) = self.long_pass.take() else { return Progress::Stalled };
             free.begin(self.batch_start(request));
             *own_pass = Some(free);
         }

@@ -7,7 +7,8 @@ Usage: ./dev test [--long]
 Installs what the tests need, checks format and lints, compiles everything once with the `ci` profile
 (benches too, which are not run), runs every test and prints "N passed, M failed" last.
 
-  --long   also the tests that take minutes (marked #[ignore])
+  --long   also the tests that take minutes (marked #[ignore]), and the engine's under
+           AddressSanitizer
 
 Exit code: 0 when all passed, else 1. One test, after a first run:
   cargo test --profile ci -p tests --test kill_9
@@ -46,7 +47,8 @@ test() {
   target_dir
   log=$reply/test-output.log
   # Every crate runs to its end, so that the sum is of all tests and not of those before a failure.
-  stage_soft 'tests' run_tests "$within_s" "$log" "${extra[@]}" || failed_run=1
+  stage_soft 'tests' run_tests "$within_s" "$log" test --workspace -- "${extra[@]}" || failed_run=1
+  ((${#extra[@]} == 0)) || stage_soft 'sanitizer' run_sanitized "$within_s" "$log" || failed_run=1
   sum_up "$log" "$failed_run"
 }
 
@@ -73,14 +75,23 @@ stage_soft() {
 run_tests() {
   local within_s=$1 log=$2 code=0
   shift 2
-  : >"$log"
+  : >>"$log"
   tail -n +1 -f --pid=$$ "$log" &
   local shown=$!
-  attend "$within_s" cargo test --locked --profile ci --workspace --no-fail-fast -- "$@" >"$log" 2>&1 || code=$?
+  attend "$within_s" cargo "$1" --locked --profile ci --no-fail-fast "${@:2}" >>"$log" 2>&1 || code=$?
   sleep 1.2
   kill "$shown" 2>/dev/null || true
   wait "$shown" 2>/dev/null || true
   return "$code"
+}
+
+# Everything that has `unsafe` in it, or is driven by what has, with every access checked. The host is
+# named as a target so that build scripts stay as they are.
+run_sanitized() {
+  local host
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(target_dir)/sanitizer \
+    run_tests "$1" "$2" test --target "$host" -p engine --lib --test shard --test shard_bounds --test drivers
 }
 
 # Adds up cargo's "test result:" lines. A run that failed without one failed test (a crash, a time-out)

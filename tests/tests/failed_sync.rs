@@ -11,7 +11,10 @@ fn a_failing_disk(driver: Driver) {
     let disk = SmallDisk::mount_failing(48);
     let options = StackOptions {
         journal_dir: Some(disk.path().join("journal")),
-        ..StackOptions::default().driver(driver).set("journal.segment_bytes=4194304")
+        ..StackOptions::default()
+            .driver(driver)
+            .set("journal.segment_bytes=2097152")
+            .set("limits.body_bytes_max=1048576")
     };
     let mut stack = Stack::start(options);
     let name = "failing";

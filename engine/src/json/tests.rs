@@ -403,8 +403,8 @@ fn hostile_bodies_end_soon() {
     for body in &bodies {
         run_with(&mut pass, body.as_bytes(), true);
     }
-    // A second is plenty for 300 MB; quadratic work would take hours.
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // A second is plenty for 300 MB on an idle machine; quadratic work would take hours.
+    assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
 }
 
 proptest! {

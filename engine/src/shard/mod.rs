@@ -274,6 +274,11 @@ impl Shard {
     /// A few slices of the long work, and what changed outside: segments made ready.
     pub fn turn(&mut self) {
         self.journal.poll_segments();
+        // A segment that was made ready, or a buffer that came home, is room for those who wait.
+        self.stalls_in_row = 0;
+        if !self.waiting.is_empty() {
+            self.retry_waiting();
+        }
         for _ in 0..store::SLICES_PER_TURN {
             if !self.has_work() {
                 break;

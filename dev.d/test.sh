@@ -46,6 +46,7 @@ test() {
   local log failed_run=0
   target_dir
   log=$reply/test-output.log
+  : >"$log"
   # Every crate runs to its end, so that the sum is of all tests and not of those before a failure.
   stage_soft 'tests' run_tests "$within_s" "$log" test --workspace -- "${extra[@]}" || failed_run=1
   ((${#extra[@]} == 0)) || stage_soft 'sanitizer' run_sanitized "$within_s" "$log" || failed_run=1
@@ -75,8 +76,7 @@ stage_soft() {
 run_tests() {
   local within_s=$1 log=$2 code=0
   shift 2
-  : >>"$log"
-  tail -n +1 -f --pid=$$ "$log" &
+  tail -c "+$(($(stat -c %s "$log") + 1))" -f --pid=$$ "$log" &
   local shown=$!
   attend "$within_s" cargo "$1" --locked --profile ci --no-fail-fast "${@:2}" >>"$log" 2>&1 || code=$?
   sleep 1.2
@@ -90,7 +90,8 @@ run_tests() {
 run_sanitized() {
   local host
   host=$(rustc -vV | sed -n 's/^host: //p')
-  RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(target_dir)/sanitizer \
+  target_dir
+  RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$reply/sanitizer \
     run_tests "$1" "$2" test --target "$host" -p engine --lib --test shard --test shard_bounds --test drivers
 }
 

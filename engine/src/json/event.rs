@@ -1,27 +1,32 @@
-//! Stage 2, the usual case: whole events whose members are in order, valid and unescaped, straight
-//! from tokens to rows. Whatever is out of the ordinary (a broken rule, a fault in the grammar, an
-//! escape in a field, tokens that are not all there) is left to `walk`, which looks at the same
-//! event again from its first token; nothing is decided here but that a row is good.
+//! Stage 2, the usual case: whole good events straight from the body to rows. Whatever is out of the
+//! ordinary (a broken rule, a fault in the grammar, an escape where it matters, an event that is not
+//! all there) is left to `walk`, which looks at the same event again from its first token; nothing
+//! is decided here but that a row is good.
 
 use proto::limits::{
-    EVENT_BYTES_MAX, EVENT_NAME_CHARS_MAX, EVENTS_PER_BATCH_MAX, JSON_DEPTH_MAX, ROW_BYTES_MAX,
-    USER_ID_CHARS_MAX,
+    EVENT_BYTES_MAX, EVENT_NAME_CHARS_MAX, EVENTS_PER_BATCH_MAX, ROW_BYTES_MAX, USER_ID_CHARS_MAX,
 };
 
-use super::escape::count_chars;
+use super::escape::{count_chars, measure};
 use super::kernel::Isa;
+use super::member::{self, End, Text, word};
 use super::row::{self, Event, OUT_SLACK_BYTES, Shared, Span};
 use super::timestamp::{self, DateMemo};
-use super::value::{byte_at, check_literal, check_number, closing_quote};
+use super::token::Quotes;
+use super::value::byte_at;
 
 /// Depth of an event's object: in the batch's object, in the array.
 pub const EVENT_DEPTH: u32 = 3;
 
-/// A run over as many events as are usual.
+/// A run over as many events as are usual. All offsets are those in `body`.
 pub struct Events<'a> {
+    /// The request's body from somewhere on.
     pub body: &'a [u8],
-    /// From the token that an event should begin at; the last one only ends the one before it.
-    pub tokens: &'a [u32],
+    pub quotes: Quotes<'a>,
+    /// Where an event should begin.
+    pub start: u32,
+    /// Up to here the quotes mean something.
+    pub limit: u32,
     pub out: &'a mut [u8],
     /// Bytes of `out` in use.
     pub written: usize,
@@ -38,8 +43,8 @@ pub struct Events<'a> {
 /// How far a run came.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Tokens used up: up to the one after the last event's `}`, or after its comma.
-    pub tokens: usize,
+    /// The next event's first byte, or the one past the last event's `}`.
+    pub at: u32,
     pub written: usize,
     pub events: u32,
     pub stop: Stop,
@@ -47,12 +52,10 @@ pub struct Progress {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The next token ends the last event's place in the array.
+    /// What follows the last event is not known to be another.
     AfterEvent,
-    /// The next token begins something to look at closely.
+    /// Something to look at closely, or not all there.
     AtEvent,
-    /// The same, and its tokens may just not all be there.
-    Starved,
     /// Budget or room are used up before the next event.
     Pause,
 }
@@ -65,42 +68,32 @@ pub fn room_needed(body: &[u8], start: usize) -> usize {
 /// Takes events until one is not usual.
 #[inline(always)]
 pub fn run<I: Isa>(isa: I, events: &mut Events<'_>) -> Progress {
-    let body = events.body;
-    let tokens = events.tokens;
-    let mut at = 0;
+    let text = Text { body: events.body, quotes: events.quotes };
+    let mut at = events.start;
     let mut written = events.written;
     let mut count = 0u32;
     let stop = loop {
-        let Some(start) = tokens.get(at).map(|start| *start as usize) else {
-            break Stop::Starved;
-        };
-        if start >= events.pause_at || events.out.len() - written < room_needed(body, start) {
+        let start = at as usize;
+        if start >= events.pause_at || events.out.len() - written < room_needed(text.body, start) {
             break Stop::Pause;
         }
         if events.event_count + count as usize >= EVENTS_PER_BATCH_MAX {
             break Stop::AtEvent;
         }
-        let (event, used) = match read(isa, body, &tokens[at..], events) {
-            Ok(read) => read,
-            Err(Unusual::Starved) => break Stop::Starved,
-            Err(Unusual::Other) => break Stop::AtEvent,
+        let Some((event, end)) = read(isa, text, at, events) else {
+            break Stop::AtEvent;
         };
-        written = row::write(body, &event, &events.shared, events.out, written);
-        at += used;
+        written = row::write(text.body, &event, &events.shared, events.out, written);
         count += 1;
-        let next = tokens.get(at).map(|next| byte_at(body, *next));
-        if next != Some(b',') || at + 1 >= tokens.len() {
+        let (comma, byte) = text.token(end);
+        let (next, _) = text.token(comma + 1);
+        if byte != b',' || next >= events.limit {
+            at = end;
             break Stop::AfterEvent;
         }
-        at += 1;
+        at = next;
     };
-    Progress { tokens: at, written, events: count, stop }
-}
-
-/// Why an event is left to `walk`.
-enum Unusual {
-    Starved,
-    Other,
+    Progress { at, written, events: count, stop }
 }
 
 const EVENT_ID: u32 = 1;
@@ -110,311 +103,242 @@ const TIMESTAMP: u32 = 8;
 const PROPERTIES: u32 = 16;
 const REQUIRED: u32 = EVENT_ID | EVENT_NAME | USER_ID | TIMESTAMP;
 
-/// A little-endian word with `text` at its start, to compare names by.
-const fn word(text: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let mut at = 0;
-    while at < text.len() {
-        word[at] = text[at];
-        at += 1;
-    }
-    u64::from_le_bytes(word)
+/// An event while it is read.
+#[derive(Default)]
+struct Read {
+    event: Event,
+    /// Which members were there.
+    seen: u32,
 }
 
-/// Which member a name that starts with these bytes (after its quote) is. 0 for none.
+/// Reads the event at `start`; gives it and where it ends.
 #[inline(always)]
-fn member(first: u64, second: u64) -> u32 {
-    const fn low(bytes: u32) -> u64 {
-        (1 << (8 * bytes)) - 1
+fn read<I: Isa>(
+    isa: I,
+    text: Text<'_>,
+    start: u32,
+    events: &mut Events<'_>,
+) -> Option<(Event, u32)> {
+    let mut read = Read::default();
+    if byte_at(text.body, start) != b'{' {
+        return None;
     }
-    if first == word(b"event_id") && second & low(1) == word(b"\"") {
+    let mut end = start;
+    loop {
+        end = member(isa, text, end + 1, &mut read, events)?.get();
+        if byte_at(text.body, end) == b',' {
+            continue;
+        }
+        let byte;
+        (end, byte) = text.token(end);
+        if byte != b',' {
+            if byte != b'}' || read.seen & REQUIRED != REQUIRED {
+                return None;
+            }
+            break;
+        }
+    }
+    let good = end < events.limit && ((end - start) as usize) < EVENT_BYTES_MAX;
+    good.then_some((read.event, end + 1))
+}
+
+/// Reads the member at `at`; gives where it ends.
+#[inline(always)]
+fn member<I: Isa>(
+    isa: I,
+    text: Text<'_>,
+    at: u32,
+    read: &mut Read,
+    events: &mut Events<'_>,
+) -> Option<End> {
+    let (known, value, first) = find_value(text, at)?;
+    match known {
+        PROPERTIES => properties(isa, text, value, first, read),
+        0 => member::value(isa, text, value, first),
+        // Anything else breaks a rule.
+        _ if first != b'"' => None,
+        EVENT_ID => event_id(isa, text, value, read),
+        EVENT_NAME => event_name(isa, text, value, read, events.limit),
+        USER_ID => user_id(isa, text, value, read, events.limit),
+        _ => timestamp(text, value, read, events),
+    }
+}
+
+/// Which member is at `at`, its value's place and first byte. The first look takes in name, colon
+/// and the value's first byte at once, as they stand in a compact body.
+#[inline(always)]
+fn find_value(text: Text<'_>, at: u32) -> Option<(u32, u32, u8)> {
+    let compact: [&[u8]; 5] = [b"d\":\"", b"ame\":\"", b"\":\"", b"mp\":\"", b"ies\":{"];
+    match known_member(text.chunk(at)?, compact) {
+        EVENT_ID => Some((EVENT_ID, at + 11, b'"')),
+        EVENT_NAME => Some((EVENT_NAME, at + 13, b'"')),
+        USER_ID => Some((USER_ID, at + 10, b'"')),
+        TIMESTAMP => Some((TIMESTAMP, at + 12, b'"')),
+        PROPERTIES => Some((PROPERTIES, at + 13, b'{')),
+        _ => {
+            let (at, quote) = text.token(at);
+            if quote != b'"' {
+                return None;
+            }
+            let names: [&[u8]; 5] = [b"d\"", b"ame\"", b"\"", b"mp\"", b"ies\""];
+            let known = known_member(text.chunk(at)?, names);
+            let close = text.close(at)?.get();
+            // With escapes it may be one of the schema's after all.
+            let name = Span { start: at + 1, end: close };
+            if known == 0 && name.of(text.body).contains(&b'\\') {
+                return None;
+            }
+            let (value, first) = text.member_value(close + 1)?;
+            Some((known, value, first))
+        }
+    }
+}
+
+/// Which member's name and what is behind it a text starts with, the first eight bytes being those
+/// of each name with its quote, the rest being `rests`. 0 for none.
+#[inline(always)]
+fn known_member(text: &[u8; 16], rests: [&[u8]; 5]) -> u32 {
+    let half = |at: usize| u64::from_le_bytes(*text[at..].first_chunk().expect("16 bytes"));
+    let (first, second) = (half(0), half(8));
+    let goes_on = |rest: &[u8]| (second ^ word(rest)) << (64 - 8 * rest.len()) == 0;
+    if first == word(b"\"event_i") && goes_on(rests[0]) {
         EVENT_ID
-    } else if first == word(b"event_na") && second & low(3) == word(b"me\"") {
+    } else if first == word(b"\"event_n") && goes_on(rests[1]) {
         EVENT_NAME
-    } else if first == word(b"user_id\"") {
+    } else if first == word(b"\"user_id") && goes_on(rests[2]) {
         USER_ID
-    } else if first == word(b"timestam") && second & low(2) == word(b"p\"") {
+    } else if first == word(b"\"timesta") && goes_on(rests[3]) {
         TIMESTAMP
-    } else if first == word(b"properti") && second & low(3) == word(b"es\"") {
+    } else if first == word(b"\"propert") && goes_on(rests[4]) {
         PROPERTIES
     } else {
         0
     }
 }
 
-/// Reads the event at the first of `tokens`; gives it and the tokens it takes.
+impl Read {
+    #[inline(always)]
+    fn once(&mut self, member: u32) -> Option<()> {
+        let seen = self.seen & member != 0;
+        self.seen |= member;
+        if seen { None } else { Some(()) }
+    }
+}
+
 #[inline(always)]
-fn read<I: Isa>(
+fn event_id<I: Isa>(isa: I, text: Text<'_>, value: u32, read: &mut Read) -> Option<End> {
+    read.once(EVENT_ID)?;
+    let quoted: &[u8; UUID_QUOTED_BYTES] = text.chunk(value)?;
+    let content = quoted[1..].first_chunk().expect("38 bytes");
+    let uuid = isa.uuid(content)?;
+    if uuid == [0; 16] || quoted[37] != b'"' {
+        return None;
+    }
+    read.event.event_id = u128::from_ne_bytes(uuid);
+    End::new(value + UUID_QUOTED_BYTES as u32)
+}
+
+#[inline(always)]
+fn event_name<I: Isa>(
     isa: I,
-    body: &[u8],
-    tokens: &[u32],
-    events: &mut Events<'_>,
-) -> Result<(Event, usize), Unusual> {
-    if byte_at(body, tokens[0]) != b'{' {
-        return Err(Unusual::Other);
-    }
-    let mut event = Event::default();
-    let mut seen = 0;
-    let mut at = 1;
-    let end = loop {
-        let [name, colon, value, next] = *tokens[at..].first_chunk().ok_or(Unusual::Starved)?;
-        let text: &[u8; 24] =
-            body.get(name as usize..).and_then(|text| text.first_chunk()).ok_or(Unusual::Other)?;
-        let first = u64::from_le_bytes(*text[1..].first_chunk().expect("24 bytes"));
-        let second = u64::from_le_bytes(*text[9..].first_chunk().expect("24 bytes"));
-        let member = member(first, second);
-        if text[0] != b'"' || member == 0 || seen & member != 0 {
-            return Err(Unusual::Other);
-        }
-        seen |= member;
-        if byte_at(body, colon) != b':' {
-            return Err(Unusual::Other);
-        }
-        let kind = byte_at(body, value);
-        let next = if member == PROPERTIES {
-            at += 2;
-            if kind == b'{' {
-                at += container(isa, body, &tokens[at..])?;
-                event.properties = Some(Span { start: value, end: tokens[at - 1] + 1 });
-            } else {
-                // Anything but null breaks a rule.
-                check_literal_null(body, value, next)?;
-                at += 1;
-            }
-            *tokens.get(at).ok_or(Unusual::Starved)?
-        } else {
-            if kind != b'"' {
-                return Err(Unusual::Other);
-            }
-            let content = Span { start: value + 1, end: closing_quote(body, value, next) };
-            match member {
-                EVENT_ID => event.event_id = uuid(isa, body, content)?,
-                EVENT_NAME => {
-                    check_text(isa, body, content, EVENT_NAME_CHARS_MAX)?;
-                    event.event_name = content;
-                }
-                USER_ID => {
-                    check_text(isa, body, content, USER_ID_CHARS_MAX)?;
-                    event.user_id = content;
-                }
-                _ => {
-                    let ms = moment(body, content, events.memo)?;
-                    if (ms < events.timestamp_min_ms) | (ms > events.timestamp_max_ms) {
-                        return Err(Unusual::Other);
-                    }
-                    event.timestamp_ms = ms;
-                }
-            }
-            at += 3;
-            next
-        };
-        match byte_at(body, next) {
-            b',' => at += 1,
-            b'}' => break next,
-            _ => return Err(Unusual::Other),
-        }
-    };
-    let length = (end - tokens[0]) as usize + 1;
-    if seen & REQUIRED != REQUIRED || length > EVENT_BYTES_MAX {
-        return Err(Unusual::Other);
-    }
-    Ok((event, at + 1))
+    text: Text<'_>,
+    value: u32,
+    read: &mut Read,
+    limit: u32,
+) -> Option<End> {
+    read.once(EVENT_NAME)?;
+    let content = Span { start: value + 1, end: text.close(value)?.get() };
+    read.event.escaped |= check_text(isa, text, content, EVENT_NAME_CHARS_MAX, limit)?;
+    read.event.event_name = content;
+    End::new(content.end + 1)
 }
 
 #[inline(always)]
-fn uuid<I: Isa>(isa: I, body: &[u8], content: Span) -> Result<[u8; 16], Unusual> {
-    let text = content.of(body).try_into().map_err(|_| Unusual::Other)?;
-    let uuid = isa.uuid(text).ok_or(Unusual::Other)?;
-    if uuid == [0; 16] { Err(Unusual::Other) } else { Ok(uuid) }
+fn user_id<I: Isa>(isa: I, text: Text<'_>, value: u32, read: &mut Read, limit: u32) -> Option<End> {
+    read.once(USER_ID)?;
+    let content = Span { start: value + 1, end: text.close(value)?.get() };
+    read.event.escaped |= check_text(isa, text, content, USER_ID_CHARS_MAX, limit)?;
+    read.event.user_id = content;
+    End::new(content.end + 1)
 }
 
 #[inline(always)]
-fn moment(body: &[u8], content: Span, memo: &mut DateMemo) -> Result<i64, Unusual> {
-    let usual = body
-        .get(content.start as usize..)
-        .and_then(|text| text.first_chunk())
-        .and_then(|text| timestamp::parse_usual(text, content.len(), memo));
-    match usual {
-        Some(ms) => Ok(ms),
-        None => timestamp::parse(content.of(body)).ok_or(Unusual::Other),
+fn timestamp(text: Text<'_>, value: u32, read: &mut Read, events: &mut Events<'_>) -> Option<End> {
+    read.once(TIMESTAMP)?;
+    let (ms, end) = moment(text, value, events.memo)?;
+    if (ms < events.timestamp_min_ms) | (ms > events.timestamp_max_ms) {
+        return None;
+    }
+    read.event.timestamp_ms = ms;
+    End::new(end)
+}
+
+#[inline(always)]
+fn properties<I: Isa>(
+    isa: I,
+    text: Text<'_>,
+    value: u32,
+    first: u8,
+    read: &mut Read,
+) -> Option<End> {
+    read.once(PROPERTIES)?;
+    match first {
+        b'{' => {
+            let end = member::container(isa, text, value, b'{')?;
+            read.event.properties = Some(Span { start: value, end: end.get() });
+            Some(end)
+        }
+        b'n' => member::literal(text, value),
+        // Anything else breaks a rule.
+        _ => None,
     }
 }
 
-/// Takes a text without escapes whose length in code points is 1 to `chars_max`.
+const UUID_QUOTED_BYTES: usize = 38;
+
+/// The timestamp at `value`, and where it ends.
 #[inline(always)]
-fn check_text<I: Isa>(isa: I, body: &[u8], content: Span, chars_max: usize) -> Result<(), Unusual> {
+fn moment(text: Text<'_>, value: u32, memo: &mut DateMemo) -> Option<(i64, u32)> {
+    let padded = text.chunk(value + 1);
+    // The commonest length, without waiting for where the string ends.
+    if let Some(padded) = padded
+        && padded[24] == b'"'
+        && let Some(ms) = timestamp::parse_usual(padded, 24, memo)
+    {
+        return Some((ms, value + 26));
+    }
+    let content = Span { start: value + 1, end: text.close(value)?.get() };
+    let usual = padded.and_then(|padded| timestamp::parse_usual(padded, content.len(), memo));
+    let ms = usual.or_else(|| timestamp::parse(content.of(text.body)))?;
+    Some((ms, content.end + 1))
+}
+
+/// Takes a text whose length in code points is 1 to `chars_max`; gives whether it has escapes.
+#[inline(always)]
+fn check_text<I: Isa>(
+    isa: I,
+    text: Text<'_>,
+    content: Span,
+    chars_max: usize,
+    limit: u32,
+) -> Option<bool> {
     let length = content.len();
-    if let Some(text) = body.get(content.start as usize..).and_then(|text| text.first_chunk())
+    if let Some(chunk) = text.chunk(content.start)
         && (1..=32).contains(&length)
-        && isa.unplain(text) << (32 - length) == 0
+        && isa.unplain(chunk) << (32 - length) == 0
     {
-        return Ok(());
+        return Some(false);
     }
-    check_longer_text(content.of(body), chars_max)
-}
-
-fn check_longer_text(text: &[u8], chars_max: usize) -> Result<(), Unusual> {
-    let fits = (1..=4 * chars_max).contains(&text.len())
-        && !text.contains(&b'\\')
-        && count_chars(text) <= chars_max;
-    if fits { Ok(()) } else { Err(Unusual::Other) }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    None,
-    Text,
-    Number,
-    Literal,
-    Container,
-}
-
-/// What a value that starts with each byte is. By table, as comparisons would branch on whether a
-/// flag is true, which the CPU guesses wrong every other time.
-static KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::None; 256];
-    let mut digit = b'0';
-    while digit <= b'9' {
-        kinds[digit as usize] = Kind::Number;
-        digit += 1;
+    // Past the limit escapes may be anything.
+    if content.end >= limit {
+        return None;
     }
-    kinds[b'-' as usize] = Kind::Number;
-    kinds[b'"' as usize] = Kind::Text;
-    kinds[b't' as usize] = Kind::Literal;
-    kinds[b'f' as usize] = Kind::Literal;
-    kinds[b'n' as usize] = Kind::Literal;
-    kinds[b'{' as usize] = Kind::Container;
-    kinds[b'[' as usize] = Kind::Container;
-    kinds
-};
-
-/// Checks the grammar of the object at the first of `tokens`, which stands in an event; gives the
-/// tokens it takes.
-#[inline(always)]
-fn container<I: Isa>(isa: I, body: &[u8], tokens: &[u32]) -> Result<usize, Unusual> {
-    // Bit `n` is set when the n-th open container is an object; the outermost is bit 0.
-    let mut objects = 1u64;
-    let mut depth = 0u32;
-    let mut in_object = true;
-    let mut rest = tokens.get(1..).ok_or(Unusual::Starved)?;
-    let mut opened = true;
-    loop {
-        // The token that ends a container's last value or opens and closes it at once.
-        let mut end = byte_at(body, *rest.first().ok_or(Unusual::Starved)?);
-        if !opened || end != closing(in_object) {
-            let (value, next);
-            if in_object {
-                let Some((&[_, colon, v, n], after)) = rest.split_first_chunk() else {
-                    return Err(Unusual::Starved);
-                };
-                if (end != b'"') | (byte_at(body, colon) != b':') {
-                    return Err(Unusual::Other);
-                }
-                (value, next) = (v, n);
-                rest = after;
-            } else {
-                let Some((&[v, n], after)) = rest.split_first_chunk() else {
-                    return Err(Unusual::Starved);
-                };
-                (value, next) = (v, n);
-                rest = after;
-            }
-            // `rest` is past `next`, the comma if all is well.
-            let kind = byte_at(body, value);
-            match KINDS[kind as usize] {
-                Kind::Text => {}
-                Kind::Number => number(isa, body, value, next)?,
-                Kind::Literal => literal(body, value, next)?,
-                Kind::Container => {
-                    depth += 1;
-                    if depth + EVENT_DEPTH >= JSON_DEPTH_MAX as u32 {
-                        return Err(Unusual::Other);
-                    }
-                    in_object = kind == b'{';
-                    objects = objects & !(1 << depth) | u64::from(in_object) << depth;
-                    opened = true;
-                    rest = &tokens[tokens.len() - rest.len() - 1..];
-                    continue;
-                }
-                Kind::None => return Err(Unusual::Other),
-            }
-            opened = false;
-            end = byte_at(body, next);
-            if end == b',' {
-                continue;
-            }
-            rest = &tokens[tokens.len() - rest.len() - 1..];
-        }
-        // Close this one, and all whose last value it was.
-        opened = false;
-        loop {
-            if end != closing(in_object) {
-                return Err(Unusual::Other);
-            }
-            rest = &rest[1..];
-            if depth == 0 {
-                return Ok(tokens.len() - rest.len());
-            }
-            depth -= 1;
-            in_object = objects >> depth & 1 == 1;
-            end = byte_at(body, *rest.first().ok_or(Unusual::Starved)?);
-            if end == b',' {
-                rest = &rest[1..];
-                break;
-            }
-        }
-    }
+    check_longer_text(content.of(text.body), chars_max)
 }
 
-#[inline(always)]
-fn closing(in_object: bool) -> u8 {
-    if in_object { b'}' } else { b']' }
-}
-
-/// Integers and decimals of up to 16 bytes by their digits' mask, the rest byte by byte.
-#[inline(always)]
-fn number<I: Isa>(isa: I, body: &[u8], start: u32, next: u32) -> Result<(), Unusual> {
-    let length = next - start;
-    if let Some(text) = body.get(start as usize..).and_then(|text| text.first_chunk::<16>())
-        && length <= 16
-    {
-        let others = !isa.digits(text) & ((1 << length) - 1);
-        let zero_first = text[0] == b'0' && length > 1;
-        if others == 0 && !zero_first {
-            return Ok(());
-        }
-        let point = others.trailing_zeros();
-        if others & others.wrapping_sub(1) == 0
-            && point > 0
-            && point + 1 < length
-            && text[point as usize & 15] == b'.'
-            && (point == 1 || !zero_first)
-        {
-            return Ok(());
-        }
-    }
-    check_number(body, start, next).map_err(|_| Unusual::Other)
-}
-
-/// Without a branch for which literal it is: nobody can guess a flag.
-#[inline(always)]
-fn literal(body: &[u8], start: u32, next: u32) -> Result<(), Unusual> {
-    if let Some(text) = body.get(start as usize..).and_then(|text| text.first_chunk::<8>()) {
-        let text = u64::from_le_bytes(*text);
-        let four = text & 0xffff_ffff;
-        let is_four = (next - start == 4) & ((four == word(b"true")) | (four == word(b"null")));
-        let is_five = (next - start == 5) & (text & 0xff_ffff_ffff == word(b"false"));
-        if is_four | is_five {
-            return Ok(());
-        }
-    }
-    check_literal(body, start, next).map_err(|_| Unusual::Other)
-}
-
-fn check_literal_null(body: &[u8], start: u32, next: u32) -> Result<(), Unusual> {
-    if byte_at(body, start) == b'n' && check_literal(body, start, next).is_ok() {
-        Ok(())
-    } else {
-        Err(Unusual::Other)
-    }
+#[inline(never)]
+fn check_longer_text(content: &[u8], chars_max: usize) -> Option<bool> {
+    let escaped = content.contains(&b'\\');
+    let chars = if escaped { measure(content).0 } else { count_chars(content) };
+    (1..=chars_max).contains(&chars).then_some(escaped)
 }

@@ -1,11 +1,11 @@
-//! Stage 1: the offsets at which something can begin outside of strings.
-//!
-//! Tokens are the operators `{ } [ ] : ,`, opening quotes, and the first byte of every other run of
-//! bytes that is not white space. So between two tokens there is only white space after the first
-//! one's text: stage 2 never looks for it. On the way the insides of all strings are checked:
+//! Stage 1: where strings begin and end, as one bit a byte, and whether their insides are sound:
 //! escapes, raw controls, UTF-8, and that the last one closes.
 //!
-//! The body is scanned in parts so that text and tokens stay in cache between the stages; [`Carry`]
+//! Escaped quotes have no bit, so that going over a string is one look at the bits: stage 2 never
+//! reads what is between the quotes unless it wants the value. What is outside of strings stage 2
+//! reads itself; in a compact body that is a byte or two between one quote and the next.
+//!
+//! The body is scanned in parts so that text and bits stay in cache between the stages; [`Carry`]
 //! holds what crosses from one to the next. Every part but the last is a multiple of 64 bytes.
 //! Knows no grammar beyond strings, and no schema.
 
@@ -17,6 +17,9 @@ use super::value::Malformed;
 /// The bytes of one step.
 pub const BLOCK_BYTES: usize = 64;
 
+/// The bits of one block: bit `n % 8` of byte `n / 8` is set when a quote stands at offset `n`.
+pub type BlockQuotes = [u8; BLOCK_BYTES / 8];
+
 /// What one part leaves for the next.
 #[derive(Clone, Copy, Default)]
 pub struct Carry {
@@ -24,23 +27,20 @@ pub struct Carry {
     in_string: u64,
     /// 1 when the next byte is escaped.
     escaped: u64,
-    /// 1 when the last byte belongs to a run that is neither operator, quote nor white space.
-    in_run: u64,
     escapes: EscapeCheck,
     /// Up to here the body is valid UTF-8.
     utf8_checked: usize,
 }
 
-/// One part's work. `body[from..to]` is scanned; `tokens[*count..]` has room for a token a byte and
-/// [`BLOCK_BYTES`] more.
+/// One part's work: `body[from..to]`.
 pub struct Scan<'a> {
     pub body: &'a [u8],
     pub from: usize,
     pub to: usize,
     pub carry: &'a mut Carry,
-    pub tokens: &'a mut [u32],
-    pub count: &'a mut usize,
-    /// The first fault in the strings of this part. Tokens past it mean nothing.
+    /// Room for the blocks of this part, the last of which may be cut short.
+    pub quotes: &'a mut [BlockQuotes],
+    /// The first fault in the strings of this part. Quotes past it mean nothing.
     pub fault: &'a mut Option<Malformed>,
 }
 
@@ -49,30 +49,24 @@ pub struct Scan<'a> {
 pub fn scan<I: Isa>(isa: I, scan: &mut Scan<'_>) {
     let (blocks, tail) = scan.body[scan.from..scan.to].as_chunks::<BLOCK_BYTES>();
     let mut carry = *scan.carry;
-    let mut count = *scan.count;
     let mut non_ascii = false;
     let mut at = scan.from;
-    // Each block's tokens are written while the next block is classified: done in turn, the two
-    // would wait for each other in the CPU's window.
-    let mut waiting = 0;
-    for block in blocks {
-        count = write_tokens(isa, scan.tokens, count, at.wrapping_sub(BLOCK_BYTES), waiting);
-        waiting = classify(isa, block, at, scan, &mut carry, &mut non_ascii);
+    let quotes = std::mem::take(&mut scan.quotes);
+    let (whole, last) = quotes.split_at_mut(blocks.len());
+    for (block, quotes) in blocks.iter().zip(whole) {
+        *quotes = classify(isa, block, at, scan, &mut carry, &mut non_ascii);
         at += BLOCK_BYTES;
     }
-    count = write_tokens(isa, scan.tokens, count, at.wrapping_sub(BLOCK_BYTES), waiting);
     if !tail.is_empty() {
         let mut block = [b' '; BLOCK_BYTES];
         block[..tail.len()].copy_from_slice(tail);
-        let tokens = classify(isa, &block, at, scan, &mut carry, &mut non_ascii);
-        count = write_tokens(isa, scan.tokens, count, at, tokens);
+        last[0] = classify(isa, &block, at, scan, &mut carry, &mut non_ascii);
     }
     *scan.carry = carry;
-    *scan.count = count;
     check_ends(scan, non_ascii);
 }
 
-/// The tokens of one block. Checks what is in its strings.
+/// The quotes of one block. Checks what is in its strings.
 #[inline(always)]
 fn classify<I: Isa>(
     isa: I,
@@ -81,35 +75,23 @@ fn classify<I: Isa>(
     scan: &mut Scan<'_>,
     carry: &mut Carry,
     non_ascii: &mut bool,
-) -> u64 {
+) -> BlockQuotes {
     let block = isa.load(bytes);
     let mut quotes = isa.equal_to(block, b'"');
-    let odd = isa.has_odd(block) || carry.escaped != 0;
-    let mut escapes = 0;
-    if odd {
-        let escaped;
-        (escapes, escaped) = find_escapes(isa.equal_to(block, b'\\'), carry);
+    let was_in_string = carry.in_string;
+    if isa.has_odd(block) || carry.escaped != 0 {
+        let (escapes, escaped) = find_escapes(isa.equal_to(block, b'\\'), carry);
         quotes &= !escaped;
         *non_ascii |= isa.non_ascii(block) != 0;
-    }
-    // From each opening quote up to and without the closing one.
-    let in_string = isa.prefix_xor(quotes) ^ carry.in_string;
-    carry.in_string = ((in_string as i64) >> 63) as u64;
-    let operators = isa.operators(block);
-    let other = !(operators | isa.whitespace(block));
-    let run = other & !quotes;
-    let run_goes_on = run << 1 | carry.in_run;
-    carry.in_run = run >> 63;
-    let starts = operators | (other & !run_goes_on);
-    // Last, as the call would push the block out of its registers.
-    if odd {
+        // From each opening quote up to and without the closing one.
+        let in_string = isa.prefix_xor(quotes) ^ was_in_string;
         let controls = isa.controls(block) & in_string;
         if escapes | controls != 0 {
             check_block(scan, carry, at, escapes, controls);
         }
     }
-    // The insides and the closing quote drop out; the opening quote stays.
-    starts & !(in_string ^ quotes)
+    carry.in_string = was_in_string ^ u64::from(quotes.count_ones() & 1).wrapping_neg();
+    quotes.to_le_bytes()
 }
 
 /// The backslashes that begin an escape, and the bytes that are escaped.
@@ -130,14 +112,6 @@ fn find_escapes(backslashes: u64, carry: &mut Carry) -> (u64, u64) {
         rest &= !(first | first << 1);
     }
     (escapes, escaped)
-}
-
-/// Appends the offsets of the bits of `mask`.
-#[inline(always)]
-fn write_tokens<I: Isa>(isa: I, tokens: &mut [u32], count: usize, at: usize, mask: u64) -> usize {
-    let out = tokens[count..].first_chunk_mut().expect("room for a token a byte and a block more");
-    isa.write_bits(mask, at as u32, out);
-    count + mask.count_ones() as usize
 }
 
 /// Looks into a block that has escapes, or controls in strings.

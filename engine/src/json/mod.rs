@@ -1,10 +1,11 @@
 //! The body of `POST /api/v1/events` to rows of `proto::row` layout 1, in two stages.
 //!
-//! Stage 1 (`index`) finds, part by part, where tokens begin and checks the insides of strings.
-//! Stage 2 goes over the tokens: `event` takes usual events straight to rows; `walk` knows the whole
-//! grammar and schema and takes everything else. What `event` takes, `walk` would take with the same
-//! result. `kernel` has the instructions of both, chosen once for the CPU. Nothing here knows
-//! sockets, HTTP or what becomes of the rows.
+//! Stage 1 (`index`) finds, part by part, where strings begin and end and checks their insides.
+//! Stage 2 goes from quote to quote: `event` takes usual events straight to rows, `member` the values
+//! in them that only the grammar cares for; `walk` knows the whole grammar and schema and takes, token
+//! by token, everything else. What `event` takes, `walk` would take with the same result. `kernel`
+//! has the instructions of both stages, chosen once for the CPU. Nothing here knows sockets, HTTP or
+//! what becomes of the rows.
 //!
 //! Order of judgement: the JSON grammar of the whole body, then the application, then the rules in
 //! the order of the body. Nothing is allocated after [`BatchPass::new`].
@@ -14,33 +15,36 @@ mod escape;
 mod event;
 mod index;
 mod kernel;
+mod member;
 mod row;
 mod rules;
 mod timestamp;
+mod token;
 mod value;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
-use proto::limits::PARTIAL_ERRORS_MAX;
+use proto::limits::{EVENT_BYTES_MAX, PARTIAL_ERRORS_MAX};
 
 pub use error::{Field, JsonError, Rejection, Rule, RuleError};
 pub use row::OUT_SLACK_BYTES;
 
 use event::{Events, Stop, room_needed};
-use index::{BLOCK_BYTES, Carry, Scan};
+use index::{BLOCK_BYTES, BlockQuotes, Carry, Scan};
 use kernel::Kernel;
 use row::Shared;
 use timestamp::DateMemo;
+use token::{Quotes, Tokens};
 use value::{Malformed, byte_at};
 use walk::Walk;
 
-/// What stage 1 scans at a time: text and tokens of one part fit into a core's own cache.
+/// What stage 1 scans at a time, so that stage 2 finds it in the core's own cache.
 const PART_BYTES: usize = 32 * 1024;
 
-/// Tokens of an event that one part ends in may wait for the next part: this many at most.
-const WAITING_TOKENS_MAX: usize = 4 * 1024;
+/// How much of an event that one part ends in may wait for the next part: no good event is longer.
+const WAITING_BYTES_MAX: usize = EVENT_BYTES_MAX;
 
 /// The facts of a request that its body is judged by.
 #[derive(Clone, Copy, Debug)]
@@ -91,10 +95,13 @@ pub struct BatchPass {
     memo: DateMemo,
     carry: Carry,
     walk: Walk,
-    /// Offsets into the body; those in `at..count` are still to be taken.
-    tokens: Vec<u32>,
-    at: usize,
-    count: usize,
+    /// The quotes of `body[base..scanned]`, and eight bytes of zero.
+    quotes: Vec<BlockQuotes>,
+    /// A multiple of [`BLOCK_BYTES`].
+    base: usize,
+    /// The token that stage 2 takes next; the body's length when it has taken all.
+    token: Option<u32>,
+    tokens: Tokens,
     /// The body is scanned up to here.
     scanned: usize,
     /// Nothing past the fault is scanned or walked.
@@ -138,10 +145,11 @@ impl BatchPass {
             memo: DateMemo::EMPTY,
             carry: Carry::default(),
             walk: Walk::new(&start),
-            // A token a byte, those that wait, the sentinel, and what stage 1 writes past the last.
-            tokens: vec![0; PART_BYTES + WAITING_TOKENS_MAX + 1 + BLOCK_BYTES],
-            at: 0,
-            count: 0,
+            // Those zeros, and up to a block less than a whole one in front of what waits.
+            quotes: vec![[0; 8]; (PART_BYTES + WAITING_BYTES_MAX) / BLOCK_BYTES + 2],
+            base: 0,
+            token: None,
+            tokens: Tokens::from(0),
             scanned: 0,
             fault: None,
             rejections: Vec::with_capacity(PARTIAL_ERRORS_MAX),
@@ -159,8 +167,9 @@ impl BatchPass {
         };
         self.carry = Carry::default();
         self.walk = Walk::new(&start);
-        self.at = 0;
-        self.count = 0;
+        self.base = 0;
+        self.token = None;
+        self.tokens = Tokens::from(0);
         self.scanned = 0;
         self.fault = None;
         self.rejections.clear();
@@ -228,7 +237,7 @@ impl BatchPass {
             if let Some(Malformed { offset, error }) = self.fault {
                 return Some(Verdict::Malformed { offset, error });
             }
-            if self.scanned == body.len() && self.count > 0 {
+            if self.token == Some(body.len() as u32) {
                 return Some(self.walk.finish(body, &self.start));
             }
             if call.advanced && self.scanned >= call.pause_at {
@@ -241,40 +250,41 @@ impl BatchPass {
 
     /// Where stage 2 stands, in bytes of the body.
     fn position(&self) -> usize {
-        if self.at < self.count { self.tokens[self.at] as usize } else { self.scanned }
+        self.token.unwrap_or(self.tokens.at()) as usize
     }
 
-    /// Takes tokens until the last one, which waits for the next to end it. True to pause.
+    /// Takes tokens until one whose end is not known yet, or the body's end. True to pause.
     fn take_tokens(
         &mut self,
         body: &[u8],
         out: &mut [u8],
         call: &mut Call,
     ) -> Result<bool, Malformed> {
-        // Set when an event has waited for more tokens, or is not usual.
+        // Set when an event has waited for more of the body, or is not usual.
         let mut look_closely = None;
-        while self.at + 1 < self.count {
-            let token = self.tokens[self.at];
+        while let Some(token) = self.token.or_else(|| self.next_token(body)) {
+            self.token = Some(token);
+            let start = token as usize;
+            if start == body.len() {
+                break;
+            }
             if self.walk.before_event() && byte_at(body, token) == b'{' {
-                if !self.walk_only && look_closely != Some(token) {
-                    let stop = self.take_usual_events(body, out, call);
-                    match stop {
+                if !self.walk_only && look_closely != Some(start) && start >= self.base {
+                    match self.take_usual_events(body, start, out, call) {
                         Stop::Pause => return Ok(true),
                         Stop::AfterEvent => {}
-                        Stop::AtEvent => look_closely = self.tokens.get(self.at).copied(),
-                        Stop::Starved if self.may_wait(body) => return Ok(false),
-                        Stop::Starved => look_closely = self.tokens.get(self.at).copied(),
+                        Stop::AtEvent if self.may_wait(body) => return Ok(false),
+                        Stop::AtEvent => look_closely = Some(self.position()),
                     }
                     continue;
                 }
-                let start = token as usize;
                 if start >= call.pause_at || out.len() - call.written < room_needed(body, start) {
                     return Ok(true);
                 }
             }
-            let next = self.tokens[self.at + 1];
+            let Some(next) = self.next_token(body) else { break };
             let taken = self.walk.take(body, token, next, &self.start, &mut self.rejections)?;
-            self.at += 1;
+            self.token = Some(next);
             call.advanced = true;
             if let Some(event) = taken {
                 call.written = row::write(body, &event, &self.shared, out, call.written);
@@ -284,65 +294,90 @@ impl BatchPass {
         Ok(false)
     }
 
-    /// Whether the tokens at hand may wait for those of the next part.
+    /// The next token of what is scanned and sound; in the end the body's length.
+    fn next_token(&mut self, body: &[u8]) -> Option<u32> {
+        let limit = self.limit();
+        let quotes = Quotes::new(known(&self.quotes, self.base, self.scanned));
+        let token = self.tokens.next(body, quotes, self.base as u32, limit as u32);
+        let at_end = self.fault.is_none() && self.scanned == body.len();
+        token.or(at_end.then_some(body.len() as u32))
+    }
+
+    /// Up to here quotes mean something.
+    fn limit(&self) -> usize {
+        self.fault.map_or(self.scanned, |fault| fault.offset)
+    }
+
+    /// Whether the event at hand may wait for the next part.
     fn may_wait(&self, body: &[u8]) -> bool {
         self.fault.is_none()
             && self.scanned < body.len()
-            && self.count - self.at <= WAITING_TOKENS_MAX
+            && self.scanned - self.position() <= WAITING_BYTES_MAX
     }
 
-    fn take_usual_events(&mut self, body: &[u8], out: &mut [u8], call: &mut Call) -> Stop {
+    fn take_usual_events(
+        &mut self,
+        body: &[u8],
+        start: usize,
+        out: &mut [u8],
+        call: &mut Call,
+    ) -> Stop {
+        let base = self.base;
         let mut events = Events {
-            body,
-            tokens: &self.tokens[self.at..self.count],
+            body: &body[base..],
+            quotes: Quotes::new(known(&self.quotes, base, self.scanned)),
+            start: (start - base) as u32,
+            limit: (self.limit() - base) as u32,
             out,
             written: call.written,
             event_count: self.walk.event_count(),
-            pause_at: call.pause_at,
+            pause_at: call.pause_at.saturating_sub(base),
             timestamp_min_ms: self.start.timestamp_min_ms,
             timestamp_max_ms: self.start.timestamp_max_ms,
             shared: self.shared,
             memo: &mut self.memo,
         };
         let progress = self.kernel.events(&mut events);
-        self.walk.skip_events(progress.events, progress.stop != Stop::AfterEvent);
-        self.at += progress.tokens;
-        call.written = progress.written;
-        call.rows += progress.events;
-        call.advanced |= progress.events > 0;
+        if progress.events > 0 {
+            self.walk.skip_events(progress.events, progress.stop != Stop::AfterEvent);
+            self.tokens = Tokens::from(progress.at + base as u32);
+            self.token = None;
+            call.written = progress.written;
+            call.rows += progress.events;
+            call.advanced = true;
+        }
         progress.stop
     }
 
-    /// Stage 1 over the next part, behind the tokens that wait.
+    /// Stage 1 over the next part, behind what waits.
     fn scan_part(&mut self, body: &[u8]) {
-        self.tokens.copy_within(self.at..self.count, 0);
-        self.count -= self.at;
-        self.at = 0;
+        let waiting = self.token.map(|token| token as usize);
+        let from = waiting
+            .filter(|token| self.scanned - token <= WAITING_BYTES_MAX)
+            .unwrap_or(self.tokens.at() as usize)
+            .max(self.base);
+        let blocks = |bytes: usize| bytes / BLOCK_BYTES;
+        let (from, scanned) = (blocks(from), blocks(self.scanned));
+        self.quotes.copy_within(from - blocks(self.base)..scanned - blocks(self.base), 0);
+        self.base = from * BLOCK_BYTES;
         let to = body.len().min(self.scanned + PART_BYTES);
         self.kernel.scan(&mut Scan {
             body,
             from: self.scanned,
             to,
             carry: &mut self.carry,
-            tokens: &mut self.tokens,
-            count: &mut self.count,
+            quotes: &mut self.quotes[scanned - from..],
             fault: &mut self.fault,
         });
         self.scanned = to;
-        match self.fault {
-            // Tokens past the fault mean nothing; the one before it is never ended.
-            Some(fault) => {
-                let sound =
-                    self.tokens[..self.count].partition_point(|t| (*t as usize) < fault.offset);
-                self.count = sound;
-            }
-            None if to == body.len() => {
-                self.tokens[self.count] = to as u32;
-                self.count += 1;
-            }
-            None => {}
-        }
+        self.quotes[to.div_ceil(BLOCK_BYTES) - from] = [0; 8];
     }
+}
+
+/// The quotes from `base` to `scanned`, with the zeros past them.
+#[inline(always)]
+fn known(quotes: &[BlockQuotes], base: usize, scanned: usize) -> &[u8] {
+    quotes[..(scanned - base).div_ceil(BLOCK_BYTES) + 1].as_flattened()
 }
 
 /// The bounds and the result of one call.

@@ -12,6 +12,10 @@ pub const OUT_SLACK_BYTES: usize = 64;
 /// Bytes that one wide copy moves. None writes this much past its text's end.
 const WIDE: usize = OUT_SLACK_BYTES;
 const SHORT: usize = 32;
+const TWICE: usize = 2 * WIDE;
+/// The fixed columns, and a short name and user with their lengths. The JSON of an event is longer
+/// than this without the slack, as the row layout says.
+const HEAD_BYTES: usize = FIXED_BYTES + 2 * (1 + SHORT);
 
 /// A string's content or an object's text, by its place in the body.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,8 +38,8 @@ impl Span {
 /// An event whose rules have all been checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event {
-    /// As the row stores it.
-    pub event_id: [u8; 16],
+    /// In memory as the row stores it; a number, as it then travels in registers.
+    pub event_id: u128,
     pub timestamp_ms: i64,
     pub event_name: Span,
     pub user_id: Span,
@@ -56,14 +60,16 @@ pub struct Shared {
 /// [`OUT_SLACK_BYTES`] from there on.
 #[inline(always)]
 pub fn write(body: &[u8], event: &Event, shared: &Shared, out: &mut [u8], at: usize) -> usize {
-    let fixed: &mut [u8; FIXED_BYTES] =
+    let head: &mut [u8; HEAD_BYTES] =
         out[at..].first_chunk_mut().expect("room for the event's JSON");
-    fixed[..16].copy_from_slice(&shared.app_id);
-    fixed[16..32].copy_from_slice(&event.event_id);
-    fixed[32..40].copy_from_slice(&event.timestamp_ms.to_le_bytes());
-    fixed[40..].copy_from_slice(&shared.received_at_ms);
+    head[..16].copy_from_slice(&shared.app_id);
+    head[16..32].copy_from_slice(&event.event_id.to_ne_bytes());
+    head[32..40].copy_from_slice(&event.timestamp_ms.to_le_bytes());
+    head[40..FIXED_BYTES].copy_from_slice(&shared.received_at_ms);
     let mut at = at + FIXED_BYTES;
-    if event.escaped {
+    if let Some(length) = write_short_names(body, event, head) {
+        at += length;
+    } else if event.escaped {
         at = write_unescaped(event.event_name.of(body), out, at);
         at = write_unescaped(event.user_id.of(body), out, at);
     } else {
@@ -77,6 +83,24 @@ pub fn write(body: &[u8], event: &Event, shared: &Shared, out: &mut [u8], at: us
             at + 3
         }
     }
+}
+
+/// Writes name and user where both are short, as most are, in two wide copies whose length need not
+/// be guessed right by the CPU.
+#[inline(always)]
+fn write_short_names(body: &[u8], event: &Event, head: &mut [u8; HEAD_BYTES]) -> Option<usize> {
+    let (name, user) = (event.event_name.len(), event.user_id.len());
+    if event.escaped || name > SHORT || user > SHORT {
+        return None;
+    }
+    let wide = |text: Span| body.get(text.start as usize..text.start as usize + SHORT);
+    let (name_text, user_text) = (wide(event.event_name)?, wide(event.user_id)?);
+    let head = &mut head[FIXED_BYTES..];
+    head[0] = name as u8;
+    head[1..1 + SHORT].copy_from_slice(name_text);
+    head[1 + name] = user as u8;
+    head[2 + name..2 + name + SHORT].copy_from_slice(user_text);
+    Some(2 + name + user)
 }
 
 /// A length as LEB128, of at most three bytes, and the text.
@@ -102,29 +126,47 @@ fn write_length(length: usize, out: &mut [u8], at: usize) -> usize {
     at + 3
 }
 
-/// Copies wide while both sides have the room: short texts in one piece, so that their length need
-/// not be guessed right by the CPU.
+/// Copies wide while both sides have the room, so that the length need not be guessed right by the
+/// CPU.
 #[inline(always)]
 fn copy(body: &[u8], text: Span, out: &mut [u8], at: usize) {
     let length = text.len();
-    let from = &body[text.start as usize..];
-    let to = &mut out[at..];
-    if length <= SHORT
-        && let (Some(from), Some(to)) = (from.first_chunk::<SHORT>(), to.first_chunk_mut::<SHORT>())
-    {
-        *to = *from;
-        return;
+    let (from, to) = (&body[text.start as usize..], &mut out[at..]);
+    let copied = match length {
+        0..=SHORT => copy_chunk::<SHORT>(from, to),
+        0..=WIDE => copy_chunk::<WIDE>(from, to),
+        0..=TWICE => copy_chunk::<TWICE>(from, to),
+        _ => copy_chunks(from, to, length),
+    };
+    if !copied {
+        to[..length].copy_from_slice(&from[..length]);
     }
+}
+
+/// False when there is no room.
+#[inline(always)]
+fn copy_chunk<const N: usize>(from: &[u8], to: &mut [u8]) -> bool {
+    match (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+        (Some(from), Some(to)) => {
+            *to = *from;
+            true
+        }
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn copy_chunks(from: &[u8], to: &mut [u8], length: usize) -> bool {
     let rounded = length.next_multiple_of(WIDE);
     if rounded > from.len() || rounded > to.len() {
-        to[..length].copy_from_slice(&from[..length]);
-        return;
+        return false;
     }
     let (from, to) =
         (from[..rounded].as_chunks::<WIDE>().0, to[..rounded].as_chunks_mut::<WIDE>().0);
     for (from, to) in from.iter().zip(to) {
         *to = *from;
     }
+    true
 }
 
 fn write_unescaped(content: &[u8], out: &mut [u8], at: usize) -> usize {

@@ -114,7 +114,7 @@ impl EventState {
         start: &BatchStart,
     ) -> Result<(), Rule> {
         match field {
-            Field::EventId => self.event.event_id = uuid(body, value)?,
+            Field::EventId => self.event.event_id = u128::from_ne_bytes(uuid(body, value)?),
             Field::EventName => self.event.event_name = text(body, value, EVENT_NAME_CHARS_MAX)?,
             Field::UserId => self.event.user_id = text(body, value, USER_ID_CHARS_MAX)?,
             Field::Timestamp => self.event.timestamp_ms = moment(body, value, start)?,

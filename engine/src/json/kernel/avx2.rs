@@ -4,7 +4,6 @@ use std::arch::x86_64::*;
 
 use super::super::event::{self, Events, Progress};
 use super::super::index::{self, Scan};
-use super::scalar::BIT_NUMBERS;
 use super::{Isa, sse42};
 
 /// Proof that the CPU has the features of [`detected`].
@@ -39,13 +38,6 @@ fn load(bytes: &[u8; 64]) -> Block {
     let start: *const __m256i = bytes.as_ptr().cast();
     // SAFETY: unaligned loads of the 64 bytes that the reference covers.
     unsafe { [_mm256_loadu_si256(start), _mm256_loadu_si256(start.add(1))] }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn table(bytes: &[u8; 16]) -> __m256i {
-    // SAFETY: an unaligned load of the 16 bytes that the reference covers.
-    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
 /// One bit a byte, from each byte's top bit.
@@ -86,55 +78,12 @@ fn controls([low, high]: Block) -> u64 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn whitespace([low, high]: Block) -> u64 {
-    let table = table(&sse42::WHITESPACE);
-    mask(
-        _mm256_cmpeq_epi8(low, _mm256_shuffle_epi8(table, low)),
-        _mm256_cmpeq_epi8(high, _mm256_shuffle_epi8(table, high)),
-    )
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn operators([low, high]: Block) -> u64 {
-    let table = table(&sse42::OPERATORS);
-    let fold = _mm256_set1_epi8(0x20);
-    mask(
-        _mm256_cmpeq_epi8(_mm256_or_si256(low, fold), _mm256_shuffle_epi8(table, low)),
-        _mm256_cmpeq_epi8(_mm256_or_si256(high, fold), _mm256_shuffle_epi8(table, high)),
-    )
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
 fn unplain(text: &[u8; 32]) -> u32 {
     // SAFETY: an unaligned load of the 32 bytes that the reference covers.
     let text = unsafe { _mm256_loadu_si256(text.as_ptr().cast()) };
     // A non-ASCII byte has its top bit set as it is.
     let backslashes = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b'\\' as i8));
     _mm256_movemask_epi8(_mm256_or_si256(text, backslashes)) as u32
-}
-
-/// A byte of the mask at a time, by table, without branches: eight offsets are written where the
-/// bits before it end, however many are meant.
-#[inline]
-#[target_feature(enable = "avx2,popcnt,bmi2")]
-pub(super) fn write_bits(bits: u64, base: u32, out: &mut [u32; 64]) {
-    let mut base = _mm256_set1_epi32(base as i32);
-    for at in 0..8 {
-        let byte = (bits >> (8 * at)) as u8;
-        let before = (bits & ((1 << (8 * at)) - 1)).count_ones() as usize;
-        let numbers = BIT_NUMBERS[byte as usize];
-        let numbers = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(numbers as i64));
-        // SAFETY: at most 8 bits a byte come before, so that the last store ends at offset 64.
-        unsafe {
-            _mm256_storeu_si256(
-                out.as_mut_ptr().add(before).cast(),
-                _mm256_add_epi32(base, numbers),
-            );
-        }
-        base = _mm256_add_epi32(base, _mm256_set1_epi32(8));
-    }
 }
 
 impl Isa for Avx2 {
@@ -171,27 +120,9 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn whitespace(self, block: Self::Block) -> u64 {
-        // SAFETY: `self` is proof of the features of [`detected`].
-        unsafe { whitespace(block) }
-    }
-
-    #[inline(always)]
-    fn operators(self, block: Self::Block) -> u64 {
-        // SAFETY: `self` is proof of the features of [`detected`].
-        unsafe { operators(block) }
-    }
-
-    #[inline(always)]
     fn prefix_xor(self, bits: u64) -> u64 {
         // SAFETY: `self` is proof of the features of [`detected`].
         unsafe { sse42::prefix_xor(bits) }
-    }
-
-    #[inline(always)]
-    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]) {
-        // SAFETY: `self` is proof of the features of [`detected`].
-        unsafe { write_bits(bits, base, out) }
     }
 
     #[inline(always)]

@@ -29,13 +29,6 @@ pub fn events(events: &mut Events<'_>) -> Progress {
     event::run(Avx512(()), events)
 }
 
-#[inline(always)]
-fn table(bytes: &[u8; 16]) -> __m512i {
-    // SAFETY: a load of the 16 bytes that the reference covers. Only methods of `Avx512` call this,
-    // whose `self` is proof of AVX-512F.
-    unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(bytes.as_ptr().cast())) }
-}
-
 impl Isa for Avx512 {
     type Block = __m512i;
 
@@ -75,32 +68,9 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn whitespace(self, block: __m512i) -> u64 {
-        let table = table(&sse42::WHITESPACE);
-        // SAFETY: `self` is proof of AVX-512BW.
-        unsafe { _mm512_cmpeq_epi8_mask(block, _mm512_shuffle_epi8(table, block)) }
-    }
-
-    #[inline(always)]
-    fn operators(self, block: __m512i) -> u64 {
-        let table = table(&sse42::OPERATORS);
-        // SAFETY: `self` is proof of AVX-512BW.
-        unsafe {
-            let folded = _mm512_or_si512(block, _mm512_set1_epi8(0x20));
-            _mm512_cmpeq_epi8_mask(folded, _mm512_shuffle_epi8(table, block))
-        }
-    }
-
-    #[inline(always)]
     fn prefix_xor(self, bits: u64) -> u64 {
         // SAFETY: `self` is proof of PCLMULQDQ.
         unsafe { sse42::prefix_xor(bits) }
-    }
-
-    #[inline(always)]
-    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]) {
-        // SAFETY: `self` is proof of AVX2.
-        unsafe { avx2::write_bits(bits, base, out) }
     }
 
     #[inline(always)]

@@ -32,15 +32,8 @@ pub trait Isa: Copy {
     fn controls(self, block: Self::Block) -> u64;
     /// Bytes from 0x80 up.
     fn non_ascii(self, block: Self::Block) -> u64;
-    /// Space, tab, line feed, carriage return.
-    fn whitespace(self, block: Self::Block) -> u64;
-    /// `{ } [ ] : ,` and possibly control characters, which stage 2 refuses like any stray byte.
-    fn operators(self, block: Self::Block) -> u64;
     /// Bit `n` of the answer is the parity of bits `0..=n`.
     fn prefix_xor(self, bits: u64) -> u64;
-    /// Writes `base` plus the number of each bit that is set, in order. What is past them in `out`
-    /// afterwards means nothing.
-    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]);
     /// A UUID in its 8-4-4-4-12 form as row layout 1 stores it.
     fn uuid(self, text: &[u8; 36]) -> Option<[u8; 16]>;
     /// Backslashes and non-ASCII bytes: what keeps a text from being copied as it is.

@@ -32,20 +32,8 @@ impl Isa for Scalar {
         mask(&block, |byte| byte >= 0x80)
     }
 
-    fn whitespace(self, block: [u8; 64]) -> u64 {
-        mask(&block, |byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
-    }
-
-    fn operators(self, block: [u8; 64]) -> u64 {
-        mask(&block, |byte| matches!(byte, b'{' | b'}' | b'[' | b']' | b':' | b','))
-    }
-
     fn prefix_xor(self, bits: u64) -> u64 {
         [1, 2, 4, 8, 16, 32].into_iter().fold(bits, |bits, step| bits ^ bits << step)
-    }
-
-    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]) {
-        write_bits(bits, base, out);
     }
 
     fn uuid(self, text: &[u8; 36]) -> Option<[u8; 16]> {
@@ -70,33 +58,3 @@ impl Isa for Scalar {
         mask(text, |byte| byte.is_ascii_digit()) as u32
     }
 }
-
-#[inline(always)]
-fn write_bits(bits: u64, base: u32, out: &mut [u32; 64]) {
-    let mut rest = bits;
-    for slot in out {
-        if rest == 0 {
-            break;
-        }
-        *slot = base + rest.trailing_zeros();
-        rest &= rest - 1;
-    }
-}
-
-/// The numbers of the bits that are set in each byte, in order, one byte each.
-pub(super) const BIT_NUMBERS: [u64; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut bit, mut count) = (0, 0);
-        while bit < 8 {
-            if byte >> bit & 1 == 1 {
-                table[byte] |= bit << (8 * count);
-                count += 1;
-            }
-            bit += 1;
-        }
-        byte += 1;
-    }
-    table
-};

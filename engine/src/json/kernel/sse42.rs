@@ -6,7 +6,6 @@ use std::arch::x86_64::*;
 use super::super::event::{self, Events, Progress};
 use super::super::index::{self, Scan};
 use super::Isa;
-use super::scalar::BIT_NUMBERS;
 
 /// Proof that the CPU has the features of [`detected`].
 #[derive(Clone, Copy)]
@@ -29,14 +28,6 @@ pub fn scan(scan: &mut Scan<'_>) {
 pub fn events(events: &mut Events<'_>) -> Progress {
     event::run(Sse42(()), events)
 }
-
-/// 16 bytes of the table at the low half of each byte's value; `{|0x20` is `[|0x20`, and so on.
-pub(super) const OPERATORS: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b':', b'{', b',', b'}', 0, 0];
-
-/// A byte is white space when it equals the entry at its low half. The other entries have a high
-/// half or a low half that no byte looking there can equal.
-pub(super) const WHITESPACE: [u8; 16] =
-    [b' ', 100, 100, 100, 17, 100, 113, 2, 100, b'\t', b'\n', 112, 100, b'\r', 100, 100];
 
 type Block = [__m128i; 4];
 
@@ -93,23 +84,6 @@ fn controls(block: Block) -> u64 {
 
 #[inline]
 #[target_feature(enable = "sse4.2")]
-fn whitespace(block: Block) -> u64 {
-    let table = load16(&WHITESPACE);
-    mask(block.map(|v| _mm_cmpeq_epi8(v, _mm_shuffle_epi8(table, v))))
-}
-
-#[inline]
-#[target_feature(enable = "sse4.2")]
-fn operators(block: Block) -> u64 {
-    let table = load16(&OPERATORS);
-    mask(block.map(|v| {
-        let folded = _mm_or_si128(v, _mm_set1_epi8(0x20));
-        _mm_cmpeq_epi8(folded, _mm_shuffle_epi8(table, v))
-    }))
-}
-
-#[inline]
-#[target_feature(enable = "sse4.2")]
 fn unplain(text: &[u8; 32]) -> u32 {
     // A non-ASCII byte has its top bit set as it is.
     let masks = [0, 16].map(|at| {
@@ -161,27 +135,9 @@ impl Isa for Sse42 {
     }
 
     #[inline(always)]
-    fn whitespace(self, block: Self::Block) -> u64 {
-        // SAFETY: `self` is proof of the features of [`detected`].
-        unsafe { whitespace(block) }
-    }
-
-    #[inline(always)]
-    fn operators(self, block: Self::Block) -> u64 {
-        // SAFETY: `self` is proof of the features of [`detected`].
-        unsafe { operators(block) }
-    }
-
-    #[inline(always)]
     fn prefix_xor(self, bits: u64) -> u64 {
         // SAFETY: `self` is proof of the features of [`detected`].
         unsafe { prefix_xor(bits) }
-    }
-
-    #[inline(always)]
-    fn write_bits(self, bits: u64, base: u32, out: &mut [u32; 64]) {
-        // SAFETY: `self` is proof of the features of [`detected`].
-        unsafe { write_bits(bits, base, out) }
     }
 
     #[inline(always)]
@@ -200,27 +156,6 @@ impl Isa for Sse42 {
     fn digits(self, text: &[u8; 16]) -> u32 {
         // SAFETY: `self` is proof of the features of [`detected`].
         unsafe { digits(text) }
-    }
-}
-
-/// See the same in `avx2`, whose vectors are twice as wide.
-#[inline]
-#[target_feature(enable = "sse4.2,popcnt")]
-fn write_bits(bits: u64, base: u32, out: &mut [u32; 64]) {
-    let mut base = _mm_set1_epi32(base as i32);
-    let mut before = 0;
-    for byte in bits.to_le_bytes() {
-        let numbers = _mm_cvtsi64_si128(BIT_NUMBERS[byte as usize] as i64);
-        let low = _mm_add_epi32(base, _mm_cvtepu8_epi32(numbers));
-        let high = _mm_add_epi32(base, _mm_cvtepu8_epi32(_mm_srli_si128(numbers, 4)));
-        // SAFETY: at most 8 bits a byte come before, so that the last store ends at offset 64.
-        unsafe {
-            let out: *mut __m128i = out.as_mut_ptr().add(before).cast();
-            _mm_storeu_si128(out, low);
-            _mm_storeu_si128(out.add(1), high);
-        }
-        base = _mm_add_epi32(base, _mm_set1_epi32(8));
-        before += byte.count_ones() as usize;
     }
 }
 

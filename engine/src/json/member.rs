@@ -1,0 +1,276 @@
+//! Stage 2, the usual case: the values that only the grammar cares for, which are those of the
+//! properties and of unknown members. Nothing is decided here but that a value is JSON.
+//!
+//! A value's end is not looked at: whoever goes on behind it wants a comma or a bracket there.
+
+use std::num::NonZeroU32;
+
+use proto::limits::JSON_DEPTH_MAX;
+
+use super::event::EVENT_DEPTH;
+use super::kernel::Isa;
+use super::token::Quotes;
+use super::value::{byte_at, check_number, is_whitespace};
+
+/// Where something ends in a [`Text`], which is never at its start: `None` and the rest fit into one
+/// register. `None` everywhere here says that what is there is not usual.
+pub type End = NonZeroU32;
+
+/// What the usual case reads from.
+#[derive(Clone, Copy)]
+pub struct Text<'a> {
+    pub body: &'a [u8],
+    pub quotes: Quotes<'a>,
+}
+
+impl<'a> Text<'a> {
+    #[inline(always)]
+    pub fn chunk<const N: usize>(self, at: u32) -> Option<&'a [u8; N]> {
+        let at = at as usize;
+        self.body.get(at..at + N)?.first_chunk()
+    }
+
+    /// The next byte from `at` on that is not white space, and its offset.
+    #[inline(always)]
+    pub fn token(self, at: u32) -> (u32, u8) {
+        let (mut at, mut byte) = (at, byte_at(self.body, at));
+        while byte <= b' ' && is_whitespace(byte) {
+            at += 1;
+            byte = byte_at(self.body, at);
+        }
+        (at, byte)
+    }
+
+    /// The closing quote of the string that opens at `open`.
+    #[inline(always)]
+    pub fn close(self, open: u32) -> Option<End> {
+        self.quotes.next(open + 1)
+    }
+
+    /// The value of a member whose name ends before `at`: its place and first byte.
+    #[inline(always)]
+    pub fn member_value(self, at: u32) -> Option<(u32, u8)> {
+        if let Some([b':', first]) = self.chunk(at)
+            && *first > b' '
+        {
+            return Some((at + 1, *first));
+        }
+        if let Some([b':', b' ', first]) = self.chunk(at)
+            && *first > b' '
+        {
+            return Some((at + 2, *first));
+        }
+        let (colon, byte) = self.token(at);
+        if byte == b':' { Some(self.token(colon + 1)) } else { None }
+    }
+}
+
+#[inline(always)]
+fn opens(byte: u8) -> bool {
+    matches!(byte, b'{' | b'[')
+}
+
+/// Goes over the value that begins with `byte` at `at`, in an event.
+#[inline(always)]
+pub fn value<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<End> {
+    if opens(byte) { container(isa, text, at, byte) } else { scalar(isa, text, at, byte) }
+}
+
+/// Without a branch for which literal it is, which nobody can guess.
+#[inline(always)]
+fn scalar<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<End> {
+    if byte == b'"' {
+        text.close(at)?.checked_add(1)
+    } else if byte <= b'9' {
+        number(isa, text, at)
+    } else {
+        literal(text, at)
+    }
+}
+
+/// The containers that are open below an event.
+struct Open {
+    /// Bit `n` is set when the n-th of them is an object; the outermost is bit 0.
+    objects: u64,
+    depth: u32,
+    in_object: bool,
+}
+
+impl Open {
+    #[inline(always)]
+    fn new(byte: u8) -> Open {
+        let in_object = byte == b'{';
+        Open { objects: u64::from(in_object), depth: 0, in_object }
+    }
+
+    /// False when this is too deep.
+    #[inline(always)]
+    fn push(&mut self, byte: u8) -> bool {
+        self.depth += 1;
+        if self.depth + EVENT_DEPTH >= JSON_DEPTH_MAX as u32 {
+            return false;
+        }
+        self.in_object = byte == b'{';
+        let bit = 1 << self.depth;
+        self.objects = if self.in_object { self.objects | bit } else { self.objects & !bit };
+        true
+    }
+
+    /// False when this was the outermost.
+    #[inline(always)]
+    fn pop(&mut self) -> bool {
+        if self.depth == 0 {
+            return false;
+        }
+        self.depth -= 1;
+        self.in_object = self.objects >> self.depth & 1 == 1;
+        true
+    }
+
+    #[inline(always)]
+    fn closing(&self) -> u8 {
+        if self.in_object { b'}' } else { b']' }
+    }
+}
+
+/// Goes over the object or array that opens with `byte` at `at`, in an event.
+#[inline(always)]
+pub fn container<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<End> {
+    let mut open = Open::new(byte);
+    let (mut at, mut byte) = text.token(at + 1);
+    let mut more = byte != open.closing();
+    loop {
+        if more {
+            (at, byte) = if open.in_object {
+                members(isa, text, at, byte)?
+            } else {
+                elements(isa, text, at, byte)?
+            };
+            if opens(byte) {
+                if !open.push(byte) {
+                    return None;
+                }
+                (at, byte) = text.token(at + 1);
+                more = byte != open.closing();
+                continue;
+            }
+        }
+        if byte != open.closing() {
+            return None;
+        }
+        if !open.pop() {
+            return End::new(at + 1);
+        }
+        (at, byte) = text.token(at + 1);
+        more = byte == b',';
+        if more {
+            (at, byte) = text.token(at + 1);
+        }
+    }
+}
+
+/// Goes over members of an object, up to a container that one of them holds or the bracket that
+/// follows the last; gives its place and itself.
+#[inline(always)]
+fn members<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<(u32, u8)> {
+    let (mut name, mut byte) = (at, byte);
+    while byte == b'"' {
+        let (value, first) = text.member_value(text.close(name)?.get() + 1)?;
+        if opens(first) {
+            return Some((value, first));
+        }
+        let end = scalar(isa, text, value, first)?.get();
+        if text.chunk(end) == Some(b",\"") {
+            name = end + 1;
+            continue;
+        }
+        if text.chunk(end) == Some(b", \"") {
+            name = end + 2;
+            continue;
+        }
+        (name, byte) = text.token(end);
+        if byte != b',' {
+            return matches!(byte, b'}' | b']').then_some((name, byte));
+        }
+        (name, byte) = text.token(name + 1);
+    }
+    None
+}
+
+/// The same for the elements of an array.
+#[inline(always)]
+fn elements<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<(u32, u8)> {
+    let (mut at, mut byte) = (at, byte);
+    while !opens(byte) {
+        (at, byte) = text.token(scalar(isa, text, at, byte)?.get());
+        if byte != b',' {
+            return matches!(byte, b'}' | b']').then_some((at, byte));
+        }
+        (at, byte) = text.token(at + 1);
+    }
+    Some((at, byte))
+}
+
+/// Integers and decimals by their digits' mask, the rest byte by byte.
+#[inline(always)]
+fn number<I: Isa>(isa: I, text: Text<'_>, start: u32) -> Option<End> {
+    let digits_at = start + u32::from(byte_at(text.body, start) == b'-');
+    if let Some(chunk) = text.chunk::<16>(digits_at) {
+        let others = !isa.digits(chunk) | 1 << 16;
+        let whole = others.trailing_zeros();
+        let after = chunk[whole as usize & 15];
+        if whole.wrapping_sub(1) < 15 && (chunk[0] != b'0' || whole == 1) {
+            if !matches!(after, b'.' | b'e' | b'E') {
+                return End::new(digits_at + whole);
+            }
+            let fraction = (others >> (whole + 1)).trailing_zeros();
+            let end = whole + 1 + fraction;
+            if after == b'.'
+                && fraction > 0
+                && end < 16
+                && !matches!(chunk[end as usize & 15], b'e' | b'E')
+            {
+                return End::new(digits_at + end);
+            }
+        }
+    }
+    long_number(text.body, start)
+}
+
+#[inline(never)]
+fn long_number(body: &[u8], start: u32) -> Option<End> {
+    let rest = body.get(start as usize..)?;
+    let length = rest
+        .iter()
+        .position(|byte| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
+        .unwrap_or(rest.len());
+    if length == 0 {
+        return None;
+    }
+    let end = start + length as u32;
+    check_number(body, start, end).ok()?;
+    End::new(end)
+}
+
+/// A little-endian word with `text` at its start, to compare by.
+pub const fn word(text: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    let mut at = 0;
+    while at < text.len() {
+        word[at] = text[at];
+        at += 1;
+    }
+    u64::from_le_bytes(word)
+}
+
+/// `true`, `false` or `null`.
+#[inline(always)]
+pub fn literal(text: Text<'_>, at: u32) -> Option<End> {
+    let word_at = text.chunk::<8>(at)?;
+    let found = u64::from_le_bytes(*word_at);
+    // All three are compared whatever the first says, and which one it is only adds to the end.
+    let four = found & 0xffff_ffff;
+    let not_false = (found & 0xff_ffff_ffff) ^ word(b"false");
+    let none = (four ^ word(b"true")).min(four ^ word(b"null")).min(not_false) != 0;
+    if none { None } else { End::new(at + 4 + u32::from(not_false == 0)) }
+}

@@ -25,12 +25,12 @@ fn create_events() -> String {
             app_id UUID,
             event_id UUID,
             timestamp DateTime64(3, 'UTC'),
-            received_at DateTime64(3, 'UTC'),
+            received_at DateTime64(9, 'UTC'),
             event_name String,
             user_id String,
             properties String,
             version UInt64 MATERIALIZED
-                toUInt64(9223372036854775807 - toUnixTimestamp64Milli(received_at))
+                toUInt64(9223372036854775807 - toUnixTimestamp64Nano(received_at))
         )
         ENGINE = ReplacingMergeTree(version)
         PARTITION BY toYYYYMM(timestamp)

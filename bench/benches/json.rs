@@ -23,7 +23,7 @@ const RECEIVED_AT_MS: i64 = 1_768_435_200_000;
 fn start() -> BatchStart {
     BatchStart {
         app_id: APP,
-        received_at_ms: RECEIVED_AT_MS,
+        received_at_ns: RECEIVED_AT_MS,
         timestamp_min_ms: RECEIVED_AT_MS - 400 * DAY_MS,
         timestamp_max_ms: RECEIVED_AT_MS + 300_000,
         partial: false,
@@ -180,7 +180,7 @@ fn push_row(
         app_id: APP,
         event_id,
         timestamp_ms,
-        received_at_ms: RECEIVED_AT_MS,
+        received_at_ns: RECEIVED_AT_MS,
         event_name: event_name.as_bytes(),
         user_id: user_id.as_bytes(),
         properties: properties.as_bytes(),

@@ -6,7 +6,7 @@
 mod json_bodies;
 
 use engine::json::{BatchPass, BatchStart, JsonError, OUT_SLACK_BYTES, Step, Verdict};
-use json_bodies::{APP, Expected, RECEIVED_AT_MS, TIMESTAMP_MIN_MS, batch, damage};
+use json_bodies::{APP, Expected, RECEIVED_AT_MS, RECEIVED_AT_NS, TIMESTAMP_MIN_MS, batch, damage};
 use proptest::prelude::*;
 use proto::row::{Row, Rows};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use serde_json::Value;
 fn start(partial: bool) -> BatchStart {
     BatchStart {
         app_id: APP,
-        received_at_ms: RECEIVED_AT_MS,
+        received_at_ns: RECEIVED_AT_NS,
         timestamp_min_ms: TIMESTAMP_MIN_MS,
         timestamp_max_ms: RECEIVED_AT_MS,
         partial,
@@ -35,8 +35,9 @@ fn run(body: &[u8], partial: bool) -> (Verdict, Vec<u8>) {
 }
 
 fn decode(rows: &[u8]) -> Vec<Expected> {
-    let expected = |row: Row<'_>| {
-        assert_eq!((row.app_id, row.received_at_ms), (APP, RECEIVED_AT_MS));
+    let expected = |(index, row): (usize, Row<'_>)| {
+        let received_at_ns = RECEIVED_AT_NS + index as i64;
+        assert_eq!((row.app_id, row.received_at_ns), (APP, received_at_ns));
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("stored text is UTF-8");
         Expected {
             event_id: row.event_id,
@@ -46,7 +47,7 @@ fn decode(rows: &[u8]) -> Vec<Expected> {
             properties: text(row.properties),
         }
     };
-    Rows::new(rows).map(|row| expected(row.expect("whole rows"))).collect()
+    Rows::new(rows).map(|row| row.expect("whole rows")).enumerate().map(expected).collect()
 }
 
 /// The grammar verdicts that may differ from serde_json's, one by one.

@@ -5,7 +5,7 @@
 //!      0     16  app_id       UUID: two u64, little-endian, the high half first
 //!     16     16  event_id     UUID, the same
 //!     32      8  timestamp    DateTime64(3, 'UTC'): i64 milliseconds, little-endian
-//!     40      8  received_at  DateTime64(3, 'UTC'): i64 milliseconds, little-endian
+//!     40      8  received_at  DateTime64(9, 'UTC'): i64 nanoseconds, little-endian
 //!     48      …  event_name   String: LEB128 length, UTF-8 bytes
 //!      …      …  user_id      String
 //!      …      …  properties   String: the JSON object's text as it was sent
@@ -51,8 +51,9 @@ pub struct Row<'a> {
     pub event_id: [u8; 16],
     /// Milliseconds since 1970-01-01 UTC.
     pub timestamp_ms: i64,
-    /// Milliseconds since 1970-01-01 UTC.
-    pub received_at_ms: i64,
+    /// Nanoseconds since 1970-01-01 UTC; no two rows of a shard share one, so of two copies one is
+    /// the first.
+    pub received_at_ns: i64,
     pub event_name: &'a [u8],
     pub user_id: &'a [u8],
     pub properties: &'a [u8],
@@ -74,7 +75,7 @@ impl<'a> Row<'a> {
         out.extend_from_slice(&uuid_to_row(self.app_id));
         out.extend_from_slice(&uuid_to_row(self.event_id));
         out.extend_from_slice(&self.timestamp_ms.to_le_bytes());
-        out.extend_from_slice(&self.received_at_ms.to_le_bytes());
+        out.extend_from_slice(&self.received_at_ns.to_le_bytes());
         for text in [self.event_name, self.user_id, self.properties] {
             push_length(out, text.len());
             out.extend_from_slice(text);
@@ -99,7 +100,7 @@ impl<'a> Row<'a> {
             app_id: sixteen(APP_ID_OFFSET),
             event_id: sixteen(EVENT_ID_OFFSET),
             timestamp_ms: eight(TIMESTAMP_OFFSET),
-            received_at_ms: eight(RECEIVED_AT_OFFSET),
+            received_at_ns: eight(RECEIVED_AT_OFFSET),
             event_name,
             user_id,
             properties,

@@ -13,7 +13,7 @@ const GOLDEN: &str = concat!(
     "7766554433221100ffeeddccbbaa9988", // 00112233-4455-6677-8899-aabbccddeeff
     "efcdab8967452301efcdab8967452301", // 01234567-89ab-cdef-0123-456789abcdef
     "7b68e5cf8b010000",                 // 2023-11-14 22:13:20.123
-    "c869e5cf8b010000",                 // 2023-11-14 22:13:20.456
+    "140c6451fe9c9717",                 // 2023-11-14 22:13:20.456789012
     "087075726368617365",               // purchase
     "03752d31",                         // u-1
     "077b2261223a317d",                 // {"a":1}
@@ -30,7 +30,7 @@ fn golden_row() -> Row<'static> {
         app_id: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes(),
         event_id: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef_u128.to_be_bytes(),
         timestamp_ms: 1_700_000_000_123,
-        received_at_ms: 1_700_000_000_456,
+        received_at_ns: 1_700_000_000_456_789_012,
         event_name: b"purchase",
         user_id: b"u-1",
         properties: br#"{"a":1}"#,
@@ -56,7 +56,7 @@ fn fixed_columns_lie_where_their_offsets_say() {
     assert_eq!(bytes[APP_ID_OFFSET..][..16], uuid_to_row(row.app_id));
     assert_eq!(bytes[EVENT_ID_OFFSET..][..16], uuid_to_row(row.event_id));
     assert_eq!(bytes[TIMESTAMP_OFFSET..][..8], row.timestamp_ms.to_le_bytes());
-    assert_eq!(bytes[RECEIVED_AT_OFFSET..][..8], row.received_at_ms.to_le_bytes());
+    assert_eq!(bytes[RECEIVED_AT_OFFSET..][..8], row.received_at_ns.to_le_bytes());
     assert_eq!(bytes[FIXED_BYTES], 8, "the name's length");
 }
 
@@ -117,11 +117,11 @@ proptest! {
     ) {
         let rows: Vec<Row<'_>> = rows
             .iter()
-            .map(|(app_id, event_id, (timestamp_ms, received_at_ms), (name, user, properties))| Row {
+            .map(|(app_id, event_id, (timestamp_ms, received_at_ns), (name, user, properties))| Row {
                 app_id: *app_id,
                 event_id: *event_id,
                 timestamp_ms: *timestamp_ms,
-                received_at_ms: *received_at_ms,
+                received_at_ns: *received_at_ns,
                 event_name: name,
                 user_id: user,
                 properties,

@@ -61,6 +61,34 @@ fn a_copy_received_a_day_later_counts_once_and_the_first_one_wins() {
     assert_eq!(timeline[0]["properties"]["copy"], "first");
 }
 
+/// All copies are received within one turn of the engine's loop.
+#[test]
+fn of_copies_in_one_batch_and_in_one_breath_the_first_wins() {
+    let stack = Stack::start(StackOptions::default());
+    let event = Event::new("visit", "twin");
+    let copy = |n: usize| event.clone().with(&format!(r#"{{"copy":{n}}}"#));
+    let batch = |range: std::ops::Range<usize>| Batch { events: range.map(copy).collect() };
+    let request = |range| {
+        let body = batch(range).json(&stack.app_id);
+        let (key, length) = (&stack.api_key, body.len());
+        format!(
+            "POST /api/v1/events HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    let mut client = stack.client();
+    client.send((request(1..4) + &request(4..7)).as_bytes());
+    for _ in 0..2 {
+        assert_eq!(client.receive().status, 200);
+    }
+    settle(&stack, "fourth");
+    assert_eq!(stack.count("visit"), 1);
+    let timeline = stack.timeline("twin");
+    assert_eq!(timeline.len(), 1, "{timeline:?}");
+    assert_eq!(timeline[0]["properties"]["copy"], 1);
+    let answer = stack.clickhouse("SELECT properties FROM events FINAL WHERE user_id = 'twin'", "");
+    assert_eq!(answer.text().trim(), r#"{"copy":1}"#);
+}
+
 #[test]
 fn one_moment_written_in_two_offsets_is_one_event() {
     let stack = Stack::start(StackOptions::default());

@@ -266,7 +266,7 @@ impl Event {
             app_id: *self.app_id.as_bytes(),
             event_id: *self.event_id.as_bytes(),
             timestamp_ms: self.timestamp_ms,
-            received_at_ms: self.received_at_ms,
+            received_at_ns: self.received_at_ms * 1_000_000,
             event_name: self.event_name.as_bytes(),
             user_id: self.user_id.as_bytes(),
             properties: self.properties.as_bytes(),

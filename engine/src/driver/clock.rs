@@ -18,7 +18,7 @@ impl Clock {
         Now {
             // From 1, so that 0 can stand for "never".
             monotonic_us: self.start.elapsed().as_micros() as u64 + 1,
-            unix_ms: since_epoch.map_or(0, |elapsed| elapsed.as_millis() as i64),
+            unix_ns: since_epoch.map_or(0, |elapsed| elapsed.as_nanos() as i64),
         }
     }
 }

@@ -27,7 +27,7 @@ fn batch(rows_per_block: &[usize]) -> Batch {
                 app_id: [1; 16],
                 event_id: [2; 16],
                 timestamp_ms: 0,
-                received_at_ms: 0,
+                received_at_ns: 0,
                 event_name: b"e",
                 user_id: user_id.as_bytes(),
                 properties: b"{}",

@@ -83,7 +83,8 @@ pub fn run<I: Isa>(isa: I, events: &mut Events<'_>) -> Progress {
         let Some((event, end)) = read(isa, text, at, events) else {
             break Stop::AtEvent;
         };
-        written = row::write(text.body, &event, &events.shared, events.out, written);
+        written = row::write(text.body, &event, events.shared, events.out, written);
+        events.shared.received_at_ns += 1;
         count += 1;
         let (comma, byte) = text.token(end);
         let (next, _) = text.token(comma + 1);

@@ -51,7 +51,8 @@ const WAITING_BYTES_MAX: usize = EVENT_BYTES_MAX;
 pub struct BatchStart {
     /// The application of the request's key, big-endian.
     pub app_id: [u8; 16],
-    pub received_at_ms: i64,
+    /// Of the first row; each row after it counts one nanosecond on.
+    pub received_at_ns: i64,
     /// The earliest and the latest timestamp that an event may have.
     pub timestamp_min_ms: i64,
     pub timestamp_max_ms: i64,
@@ -133,7 +134,7 @@ impl BatchPass {
     fn with_kernel(kernel: Kernel) -> Self {
         let start = BatchStart {
             app_id: [0; 16],
-            received_at_ms: 0,
+            received_at_ns: 0,
             timestamp_min_ms: 0,
             timestamp_max_ms: 0,
             partial: false,
@@ -163,7 +164,7 @@ impl BatchPass {
         self.start = start;
         self.shared = Shared {
             app_id: proto::row::uuid_to_row(start.app_id),
-            received_at_ms: start.received_at_ms.to_le_bytes(),
+            received_at_ns: start.received_at_ns,
         };
         self.carry = Carry::default();
         self.walk = Walk::new(&start);
@@ -287,7 +288,8 @@ impl BatchPass {
             self.token = Some(next);
             call.advanced = true;
             if let Some(event) = taken {
-                call.written = row::write(body, &event, &self.shared, out, call.written);
+                call.written = row::write(body, &event, self.shared, out, call.written);
+                self.shared.received_at_ns += 1;
                 call.rows += 1;
             }
         }
@@ -344,6 +346,7 @@ impl BatchPass {
             self.token = None;
             call.written = progress.written;
             call.rows += progress.events;
+            self.shared.received_at_ns += i64::from(progress.events);
             call.advanced = true;
         }
         progress.stop

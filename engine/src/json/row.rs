@@ -49,23 +49,24 @@ pub struct Event {
     pub escaped: bool,
 }
 
-/// The columns that all rows of a batch share, as they are stored.
+/// The columns that come from the request: the application, as it is stored, and when the next row
+/// is received.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shared {
     pub app_id: [u8; 16],
-    pub received_at_ms: [u8; 8],
+    pub received_at_ns: i64,
 }
 
 /// Writes the row at `out[at..]` and gives its end. `out` has room for the event's JSON text and
 /// [`OUT_SLACK_BYTES`] from there on.
 #[inline(always)]
-pub fn write(body: &[u8], event: &Event, shared: &Shared, out: &mut [u8], at: usize) -> usize {
+pub fn write(body: &[u8], event: &Event, shared: Shared, out: &mut [u8], at: usize) -> usize {
     let head: &mut [u8; HEAD_BYTES] =
         out[at..].first_chunk_mut().expect("room for the event's JSON");
     head[..16].copy_from_slice(&shared.app_id);
     head[16..32].copy_from_slice(&event.event_id.to_ne_bytes());
     head[32..40].copy_from_slice(&event.timestamp_ms.to_le_bytes());
-    head[40..FIXED_BYTES].copy_from_slice(&shared.received_at_ms);
+    head[40..FIXED_BYTES].copy_from_slice(&shared.received_at_ns.to_le_bytes());
     let mut at = at + FIXED_BYTES;
     if let Some(length) = write_short_names(body, event, head) {
         at += length;

@@ -10,12 +10,12 @@ use super::*;
 #[path = "../../tests/json_bodies/mod.rs"]
 mod json_bodies;
 
-use json_bodies::{APP, APP_TEXT, RECEIVED_AT_MS, TIMESTAMP_MIN_MS, batch, damage};
+use json_bodies::{APP, APP_TEXT, RECEIVED_AT_MS, RECEIVED_AT_NS, TIMESTAMP_MIN_MS, batch, damage};
 
 fn start(partial: bool) -> BatchStart {
     BatchStart {
         app_id: APP,
-        received_at_ms: RECEIVED_AT_MS,
+        received_at_ns: RECEIVED_AT_NS,
         timestamp_min_ms: TIMESTAMP_MIN_MS,
         timestamp_max_ms: RECEIVED_AT_MS,
         partial,
@@ -254,7 +254,7 @@ fn a_row_holds_what_was_sent() {
         app_id: APP,
         event_id,
         timestamp_ms: 1_748_779_200_000,
-        received_at_ms: RECEIVED_AT_MS,
+        received_at_ns: RECEIVED_AT_NS,
         event_name: b"a",
         user_id: b"u",
         properties: b"{}",

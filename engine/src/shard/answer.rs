@@ -85,7 +85,7 @@ impl Shard {
 
     fn context(&mut self, style: AnswerStyle) -> ResponseContext<'_> {
         ResponseContext {
-            date: self.date.at(self.now.unix_ms as u64 / 1_000),
+            date: self.date.at(self.now.unix_ns as u64 / 1_000_000_000),
             version: style.version,
             keep_alive: style.keep_alive,
             cors_origin: style

@@ -54,7 +54,7 @@ pub struct Now {
     /// Monotonic.
     pub monotonic_us: u64,
     /// Since 1970-01-01 UTC.
-    pub unix_ms: i64,
+    pub unix_ns: i64,
 }
 
 pub struct Shard {
@@ -68,6 +68,8 @@ pub struct Shard {
     counters: Arc<ShardCounters>,
     now: Now,
     date: DateCache,
+    /// Of the last batch's last row; see [`Shard::received_at`].
+    last_received_ns: i64,
     index: usize,
     /// Since the journal refused for want of space: the largest body that it refused. `/readyz` says
     /// so until there is room for one like it.
@@ -115,6 +117,7 @@ impl Shard {
             counters,
             now: Now::default(),
             date: DateCache::default(),
+            last_received_ns: 0,
             index,
             full_for_bytes: None,
             unsynced: VecDeque::new(),

@@ -51,7 +51,7 @@ pub fn row(number: u64, bytes: usize) -> Vec<u8> {
         app_id: [1; 16],
         event_id,
         timestamp_ms: 1,
-        received_at_ms: 2,
+        received_at_ns: 2,
         event_name: b"name",
         user_id: b"user",
         properties: &properties,

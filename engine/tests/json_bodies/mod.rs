@@ -30,6 +30,7 @@ pub const APP: [u8; 16] = *b"\x01\x8f\x4c\x1e\x7a\x2b\x7c\x3d\x8e\x4f\x5a\x6b\x7
 pub const APP_TEXT: &str = "018f4c1e-7a2b-7c3d-8e4f-5a6b7c8d9e0f";
 /// 2026-01-01T00:00:00Z, which is when bodies are received; all days of 2025 are allowed.
 pub const RECEIVED_AT_MS: i64 = 1_767_225_600_000;
+pub const RECEIVED_AT_NS: i64 = RECEIVED_AT_MS * 1_000_000;
 pub const TIMESTAMP_MIN_MS: i64 = RECEIVED_AT_MS - 365 * 86_400_000;
 
 /// What an event must become.

@@ -102,8 +102,8 @@ impl Bench {
 
     pub fn advance(&mut self, us: u64) {
         self.now_us += us;
-        let unix_ms = NOW_MS + (self.now_us / 1_000) as i64;
-        self.shard.set_now(Now { monotonic_us: self.now_us, unix_ms });
+        let unix_ns = NOW_MS * 1_000_000 + self.now_us as i64 * 1_000;
+        self.shard.set_now(Now { monotonic_us: self.now_us, unix_ns });
     }
 
     /// Sends whatever the shard wants sent, without touching the journal.

@@ -2,8 +2,10 @@
 //! layout 1 out, with the rules of the contract checked.
 //!
 //! The peers parse into borrowed strings and keep the properties' text as a raw value. Their UUIDs
-//! and timestamps are parsed by plain code of this file. serde_json checks the grammar of what it
-//! skips; sonic-rs does not do all of it, which is to its advantage here.
+//! and timestamps are parsed by plain code of this file, which with the rows is a fifth of what
+//! sonic-rs takes. serde_json checks the grammar of what it skips; sonic-rs does not do all of it.
+//! Nor could its strings have escapes, as they are `&str`: a `Cow` costs it 4 %. Both to its
+//! advantage here. Rows made in a visitor, without the list of events, were slower.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -100,10 +102,8 @@ struct SonicBatch<'a> {
 #[derive(Deserialize)]
 struct SonicEvent<'a> {
     event_id: &'a str,
-    #[serde(borrow)]
-    event_name: Cow<'a, str>,
-    #[serde(borrow)]
-    user_id: Cow<'a, str>,
+    event_name: &'a str,
+    user_id: &'a str,
     timestamp: &'a str,
     #[serde(borrow)]
     properties: Option<sonic_rs::LazyValue<'a>>,
@@ -117,7 +117,7 @@ fn sonic(body: &[u8], out: &mut Vec<u8>) -> Option<()> {
             None => "{}",
             Some(value) => value.as_raw_str(),
         };
-        let (name, user) = (&event.event_name, &event.user_id);
+        let (name, user) = (event.event_name, event.user_id);
         push_row(event.event_id, name, user, event.timestamp, properties, out)?;
     }
     Some(())

@@ -9,11 +9,10 @@ use proto::limits::{
 
 use super::escape::{count_chars, measure};
 use super::kernel::Isa;
-use super::member::{self, End, Text, word};
+use super::member::{self, Text, word};
 use super::row::{self, Event, OUT_SLACK_BYTES, Shared, Span};
 use super::timestamp::{self, DateMemo};
 use super::token::Quotes;
-use super::value::byte_at;
 
 /// Depth of an event's object: in the batch's object, in the array.
 pub const EVENT_DEPTH: u32 = 3;
@@ -121,78 +120,77 @@ fn read<I: Isa>(
     events: &mut Events<'_>,
 ) -> Option<(Event, u32)> {
     let mut read = Read::default();
-    if byte_at(text.body, start) != b'{' {
-        return None;
-    }
     let mut end = start;
+    let mut before = b'{';
     loop {
-        end = member(isa, text, end + 1, &mut read, events)?.get();
-        if byte_at(text.body, end) == b',' {
-            continue;
-        }
-        let byte;
-        (end, byte) = text.token(end);
-        if byte != b',' {
-            if byte != b'}' || read.seen & REQUIRED != REQUIRED {
-                return None;
+        let (known, value, first) = match compact_member(text, end, before) {
+            (0, _) => {
+                let (at, byte) = text.token(end);
+                if byte != before {
+                    end = at;
+                    if byte != b'}' || read.seen & REQUIRED != REQUIRED {
+                        return None;
+                    }
+                    break;
+                }
+                loose_member(text, at + 1)?
             }
-            break;
-        }
+            (PROPERTIES, value) => (PROPERTIES, value, b'{'),
+            (known, value) => (known, value, b'"'),
+        };
+        end = match known {
+            PROPERTIES => properties(isa, text, value, first, &mut read)?,
+            0 => member::value(isa, text, value, first)?,
+            // Anything else breaks a rule.
+            _ if first != b'"' => return None,
+            EVENT_ID => event_id(isa, text, value, &mut read)?,
+            EVENT_NAME => event_name(isa, text, value, &mut read, events.limit)?,
+            USER_ID => user_id(isa, text, value, &mut read, events.limit)?,
+            _ => timestamp(text, value, &mut read, events)?,
+        };
+        before = b',';
     }
     let good = end < events.limit && ((end - start) as usize) < EVENT_BYTES_MAX;
     good.then_some((read.event, end + 1))
 }
 
-/// Reads the member at `at`; gives where it ends.
+/// The member of the schema behind the `before` at `at` and its value's place, if they stand as in
+/// a compact body: one look takes in name, colon and the value's first byte.
 #[inline(always)]
-fn member<I: Isa>(
-    isa: I,
-    text: Text<'_>,
-    at: u32,
-    read: &mut Read,
-    events: &mut Events<'_>,
-) -> Option<End> {
-    let (known, value, first) = find_value(text, at)?;
-    match known {
-        PROPERTIES => properties(isa, text, value, first, read),
-        0 => member::value(isa, text, value, first),
-        // Anything else breaks a rule.
-        _ if first != b'"' => None,
-        EVENT_ID => event_id(isa, text, value, read),
-        EVENT_NAME => event_name(isa, text, value, read, events.limit),
-        USER_ID => user_id(isa, text, value, read, events.limit),
-        _ => timestamp(text, value, read, events),
+fn compact_member(text: Text<'_>, at: u32, before: u8) -> (u32, u32) {
+    let Some([found, name @ ..]) = text.chunk::<17>(at) else { return (0, 0) };
+    if *found != before {
+        return (0, 0);
+    }
+    let rests: [&[u8]; 5] = [b"d\":\"", b"ame\":\"", b"\":\"", b"mp\":\"", b"ies\":{"];
+    match known_member(name, rests) {
+        EVENT_ID => (EVENT_ID, at + 12),
+        EVENT_NAME => (EVENT_NAME, at + 14),
+        USER_ID => (USER_ID, at + 11),
+        TIMESTAMP => (TIMESTAMP, at + 13),
+        PROPERTIES => (PROPERTIES, at + 14),
+        _ => (0, 0),
     }
 }
 
-/// Which member is at `at`, its value's place and first byte. The first look takes in name, colon
-/// and the value's first byte at once, as they stand in a compact body.
+/// Which member is at `at` or behind white space there, 0 for none of the schema; its value's place
+/// and first byte.
 #[inline(always)]
-fn find_value(text: Text<'_>, at: u32) -> Option<(u32, u32, u8)> {
-    let compact: [&[u8]; 5] = [b"d\":\"", b"ame\":\"", b"\":\"", b"mp\":\"", b"ies\":{"];
-    match known_member(text.chunk(at)?, compact) {
-        EVENT_ID => Some((EVENT_ID, at + 11, b'"')),
-        EVENT_NAME => Some((EVENT_NAME, at + 13, b'"')),
-        USER_ID => Some((USER_ID, at + 10, b'"')),
-        TIMESTAMP => Some((TIMESTAMP, at + 12, b'"')),
-        PROPERTIES => Some((PROPERTIES, at + 13, b'{')),
-        _ => {
-            let (at, quote) = text.token(at);
-            if quote != b'"' {
-                return None;
-            }
-            let names: [&[u8]; 5] = [b"d\"", b"ame\"", b"\"", b"mp\"", b"ies\""];
-            let known = known_member(text.chunk(at)?, names);
-            let close = text.close(at)?.get();
-            // With escapes it may be one of the schema's after all.
-            let name = Span { start: at + 1, end: close };
-            if known == 0 && name.of(text.body).contains(&b'\\') {
-                return None;
-            }
-            let (value, first) = text.member_value(close + 1)?;
-            Some((known, value, first))
-        }
+fn loose_member(text: Text<'_>, at: u32) -> Option<(u32, u32, u8)> {
+    let (at, quote) = text.token(at);
+    if quote != b'"' {
+        return None;
     }
+    let rests: [&[u8]; 5] = [b"d\"", b"ame\"", b"\"", b"mp\"", b"ies\""];
+    let known = known_member(text.chunk(at)?, rests);
+    let close = text.close(at)?;
+    // With escapes it may be one of the schema's after all.
+    let name = Span { start: at + 1, end: close };
+    if known == 0 && name.of(text.body).contains(&b'\\') {
+        return None;
+    }
+    let (value, first) = text.member_value(close + 1)?;
+    Some((known, value, first))
 }
 
 /// Which member's name and what is behind it a text starts with, the first eight bytes being those
@@ -227,7 +225,7 @@ impl Read {
 }
 
 #[inline(always)]
-fn event_id<I: Isa>(isa: I, text: Text<'_>, value: u32, read: &mut Read) -> Option<End> {
+fn event_id<I: Isa>(isa: I, text: Text<'_>, value: u32, read: &mut Read) -> Option<u32> {
     read.once(EVENT_ID)?;
     let quoted: &[u8; UUID_QUOTED_BYTES] = text.chunk(value)?;
     let content = quoted[1..].first_chunk().expect("38 bytes");
@@ -236,7 +234,7 @@ fn event_id<I: Isa>(isa: I, text: Text<'_>, value: u32, read: &mut Read) -> Opti
         return None;
     }
     read.event.event_id = u128::from_ne_bytes(uuid);
-    End::new(value + UUID_QUOTED_BYTES as u32)
+    Some(value + UUID_QUOTED_BYTES as u32)
 }
 
 #[inline(always)]
@@ -246,32 +244,32 @@ fn event_name<I: Isa>(
     value: u32,
     read: &mut Read,
     limit: u32,
-) -> Option<End> {
+) -> Option<u32> {
     read.once(EVENT_NAME)?;
-    let content = Span { start: value + 1, end: text.close(value)?.get() };
+    let content = Span { start: value + 1, end: text.close(value)? };
     read.event.escaped |= check_text(isa, text, content, EVENT_NAME_CHARS_MAX, limit)?;
     read.event.event_name = content;
-    End::new(content.end + 1)
+    Some(content.end + 1)
 }
 
 #[inline(always)]
-fn user_id<I: Isa>(isa: I, text: Text<'_>, value: u32, read: &mut Read, limit: u32) -> Option<End> {
+fn user_id<I: Isa>(isa: I, text: Text<'_>, value: u32, read: &mut Read, limit: u32) -> Option<u32> {
     read.once(USER_ID)?;
-    let content = Span { start: value + 1, end: text.close(value)?.get() };
+    let content = Span { start: value + 1, end: text.close(value)? };
     read.event.escaped |= check_text(isa, text, content, USER_ID_CHARS_MAX, limit)?;
     read.event.user_id = content;
-    End::new(content.end + 1)
+    Some(content.end + 1)
 }
 
 #[inline(always)]
-fn timestamp(text: Text<'_>, value: u32, read: &mut Read, events: &mut Events<'_>) -> Option<End> {
+fn timestamp(text: Text<'_>, value: u32, read: &mut Read, events: &mut Events<'_>) -> Option<u32> {
     read.once(TIMESTAMP)?;
     let (ms, end) = moment(text, value, events.memo)?;
     if (ms < events.timestamp_min_ms) | (ms > events.timestamp_max_ms) {
         return None;
     }
     read.event.timestamp_ms = ms;
-    End::new(end)
+    Some(end)
 }
 
 #[inline(always)]
@@ -281,12 +279,12 @@ fn properties<I: Isa>(
     value: u32,
     first: u8,
     read: &mut Read,
-) -> Option<End> {
+) -> Option<u32> {
     read.once(PROPERTIES)?;
     match first {
         b'{' => {
             let end = member::container(isa, text, value, b'{')?;
-            read.event.properties = Some(Span { start: value, end: end.get() });
+            read.event.properties = Some(Span { start: value, end });
             Some(end)
         }
         b'n' => member::literal(text, value),
@@ -308,7 +306,7 @@ fn moment(text: Text<'_>, value: u32, memo: &mut DateMemo) -> Option<(i64, u32)>
     {
         return Some((ms, value + 26));
     }
-    let content = Span { start: value + 1, end: text.close(value)?.get() };
+    let content = Span { start: value + 1, end: text.close(value)? };
     let usual = padded.and_then(|padded| timestamp::parse_usual(padded, content.len(), memo));
     let ms = usual.or_else(|| timestamp::parse(content.of(text.body)))?;
     Some((ms, content.end + 1))
@@ -325,7 +323,7 @@ fn check_text<I: Isa>(
 ) -> Option<bool> {
     let length = content.len();
     if let Some(chunk) = text.chunk(content.start)
-        && (1..=32).contains(&length)
+        && length.wrapping_sub(1) < 32
         && isa.unplain(chunk) << (32 - length) == 0
     {
         return Some(false);

@@ -3,18 +3,12 @@
 //!
 //! A value's end is not looked at: whoever goes on behind it wants a comma or a bracket there.
 
-use std::num::NonZeroU32;
-
 use proto::limits::JSON_DEPTH_MAX;
 
 use super::event::EVENT_DEPTH;
 use super::kernel::Isa;
 use super::token::Quotes;
 use super::value::{byte_at, check_number, is_whitespace};
-
-/// Where something ends in a [`Text`], which is never at its start: `None` and the rest fit into one
-/// register. `None` everywhere here says that what is there is not usual.
-pub type End = NonZeroU32;
 
 /// What the usual case reads from.
 #[derive(Clone, Copy)]
@@ -43,7 +37,7 @@ impl<'a> Text<'a> {
 
     /// The closing quote of the string that opens at `open`.
     #[inline(always)]
-    pub fn close(self, open: u32) -> Option<End> {
+    pub fn close(self, open: u32) -> Option<u32> {
         self.quotes.next(open + 1)
     }
 
@@ -72,15 +66,15 @@ fn opens(byte: u8) -> bool {
 
 /// Goes over the value that begins with `byte` at `at`, in an event.
 #[inline(always)]
-pub fn value<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<End> {
+pub fn value<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<u32> {
     if opens(byte) { container(isa, text, at, byte) } else { scalar(isa, text, at, byte) }
 }
 
 /// Without a branch for which literal it is, which nobody can guess.
 #[inline(always)]
-fn scalar<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<End> {
+fn scalar<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<u32> {
     if byte == b'"' {
-        text.close(at)?.checked_add(1)
+        Some(text.close(at)? + 1)
     } else if byte <= b'9' {
         number(isa, text, at)
     } else {
@@ -135,7 +129,7 @@ impl Open {
 
 /// Goes over the object or array that opens with `byte` at `at`, in an event.
 #[inline(always)]
-pub fn container<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<End> {
+pub fn container<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<u32> {
     let mut open = Open::new(byte);
     let (mut at, mut byte) = text.token(at + 1);
     let mut more = byte != open.closing();
@@ -159,7 +153,7 @@ pub fn container<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<En
             return None;
         }
         if !open.pop() {
-            return End::new(at + 1);
+            return Some(at + 1);
         }
         (at, byte) = text.token(at + 1);
         more = byte == b',';
@@ -175,11 +169,11 @@ pub fn container<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<En
 fn members<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<(u32, u8)> {
     let (mut name, mut byte) = (at, byte);
     while byte == b'"' {
-        let (value, first) = text.member_value(text.close(name)?.get() + 1)?;
+        let (value, first) = text.member_value(text.close(name)? + 1)?;
         if opens(first) {
             return Some((value, first));
         }
-        let end = scalar(isa, text, value, first)?.get();
+        let end = scalar(isa, text, value, first)?;
         if text.chunk(end) == Some(b",\"") {
             name = end + 1;
             continue;
@@ -202,7 +196,7 @@ fn members<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<(u32, u8
 fn elements<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<(u32, u8)> {
     let (mut at, mut byte) = (at, byte);
     while !opens(byte) {
-        (at, byte) = text.token(scalar(isa, text, at, byte)?.get());
+        (at, byte) = text.token(scalar(isa, text, at, byte)?);
         if byte != b',' {
             return matches!(byte, b'}' | b']').then_some((at, byte));
         }
@@ -213,7 +207,7 @@ fn elements<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<(u32, u
 
 /// Integers and decimals by their digits' mask, the rest byte by byte.
 #[inline(always)]
-fn number<I: Isa>(isa: I, text: Text<'_>, start: u32) -> Option<End> {
+fn number<I: Isa>(isa: I, text: Text<'_>, start: u32) -> Option<u32> {
     let digits_at = start + u32::from(byte_at(text.body, start) == b'-');
     if let Some(chunk) = text.chunk::<16>(digits_at) {
         let others = !isa.digits(chunk) | 1 << 16;
@@ -221,7 +215,7 @@ fn number<I: Isa>(isa: I, text: Text<'_>, start: u32) -> Option<End> {
         let after = chunk[whole as usize & 15];
         if whole.wrapping_sub(1) < 15 && (chunk[0] != b'0' || whole == 1) {
             if !matches!(after, b'.' | b'e' | b'E') {
-                return End::new(digits_at + whole);
+                return Some(digits_at + whole);
             }
             let fraction = (others >> (whole + 1)).trailing_zeros();
             let end = whole + 1 + fraction;
@@ -230,7 +224,7 @@ fn number<I: Isa>(isa: I, text: Text<'_>, start: u32) -> Option<End> {
                 && end < 16
                 && !matches!(chunk[end as usize & 15], b'e' | b'E')
             {
-                return End::new(digits_at + end);
+                return Some(digits_at + end);
             }
         }
     }
@@ -238,7 +232,7 @@ fn number<I: Isa>(isa: I, text: Text<'_>, start: u32) -> Option<End> {
 }
 
 #[inline(never)]
-fn long_number(body: &[u8], start: u32) -> Option<End> {
+fn long_number(body: &[u8], start: u32) -> Option<u32> {
     let rest = body.get(start as usize..)?;
     let length = rest
         .iter()
@@ -249,7 +243,7 @@ fn long_number(body: &[u8], start: u32) -> Option<End> {
     }
     let end = start + length as u32;
     check_number(body, start, end).ok()?;
-    End::new(end)
+    Some(end)
 }
 
 /// A little-endian word with `text` at its start, to compare by.
@@ -265,12 +259,12 @@ pub const fn word(text: &[u8]) -> u64 {
 
 /// `true`, `false` or `null`.
 #[inline(always)]
-pub fn literal(text: Text<'_>, at: u32) -> Option<End> {
+pub fn literal(text: Text<'_>, at: u32) -> Option<u32> {
     let word_at = text.chunk::<8>(at)?;
     let found = u64::from_le_bytes(*word_at);
     // All three are compared whatever the first says, and which one it is only adds to the end.
     let four = found & 0xffff_ffff;
     let not_false = (found & 0xff_ffff_ffff) ^ word(b"false");
     let none = (four ^ word(b"true")).min(four ^ word(b"null")).min(not_false) != 0;
-    if none { None } else { End::new(at + 4 + u32::from(not_false == 0)) }
+    if none { None } else { Some(at + 4 + u32::from(not_false == 0)) }
 }

@@ -4,8 +4,6 @@
 //! bytes that is not white space; a string right behind such a run belongs to it. So between two tokens there is only white space after the first
 //! one's text. Knows no grammar beyond that, and no schema.
 
-use std::num::NonZeroU32;
-
 /// The quotes of a text, see [`super::index::BlockQuotes`].
 #[derive(Clone, Copy)]
 pub struct Quotes<'a>(&'a [u8]);
@@ -16,32 +14,27 @@ impl<'a> Quotes<'a> {
         Quotes(bits)
     }
 
-    /// The first quote at `from` or after it, where that is not the start of the text.
+    /// The first quote at `from` or after it.
     #[inline(always)]
-    pub fn next(self, from: u32) -> Option<NonZeroU32> {
+    pub fn next(self, from: u32) -> Option<u32> {
         let at = from as usize / 8;
         let word = u64::from_le_bytes(*self.0.get(at..at + 8)?.first_chunk()?);
         // At least 57 bits; few strings are longer.
         let word = word >> (from % 8);
-        if word != 0 { NonZeroU32::new(from + word.trailing_zeros()) } else { self.next_far(from) }
+        if word != 0 { Some(from + word.trailing_zeros()) } else { self.next_far(from) }
     }
 
     #[inline(never)]
-    fn next_far(self, from: u32) -> Option<NonZeroU32> {
+    fn next_far(self, from: u32) -> Option<u32> {
         let mut at = (from as usize).next_multiple_of(8);
         while let Some(word) = self.0.get(at / 8..).and_then(|bits| bits.first_chunk()) {
             let word = u64::from_le_bytes(*word);
             if word != 0 {
-                return NonZeroU32::new(at as u32 + word.trailing_zeros());
+                return Some(at as u32 + word.trailing_zeros());
             }
             at += 64;
         }
         None
-    }
-
-    /// The first quote at `from` or after it.
-    fn first(self, from: u32) -> Option<u32> {
-        if from == 0 && self.has(0) { Some(0) } else { self.next(from).map(NonZeroU32::get) }
     }
 
     fn has(self, at: u32) -> bool {
@@ -83,7 +76,7 @@ impl Tokens {
         let limit = limit.max(self.at);
         'outside: loop {
             if self.inside == Inside::String {
-                let close = quotes.first(self.at - base).map(|close| close + base);
+                let close = quotes.next(self.at - base).map(|close| close + base);
                 let Some(close) = close.filter(|close| *close < limit) else { break };
                 *self = Tokens::from(close + 1);
             }

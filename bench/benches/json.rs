@@ -21,11 +21,12 @@ const APP_TEXT: &str = "018f4c1e-7a2b-7c3d-8e4f-5a6b7c8d9e0f";
 const DAY_MS: i64 = 86_400_000;
 /// 2026-01-15T00:00:00Z.
 const RECEIVED_AT_MS: i64 = 1_768_435_200_000;
+const RECEIVED_AT_NS: i64 = RECEIVED_AT_MS * 1_000_000;
 
 fn start() -> BatchStart {
     BatchStart {
         app_id: APP,
-        received_at_ns: RECEIVED_AT_MS,
+        received_at_ns: RECEIVED_AT_NS,
         timestamp_min_ms: RECEIVED_AT_MS - 400 * DAY_MS,
         timestamp_max_ms: RECEIVED_AT_MS + 300_000,
         partial: false,
@@ -112,13 +113,13 @@ struct SonicEvent<'a> {
 fn sonic(body: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let batch: SonicBatch<'_> = sonic_rs::from_slice(body).ok()?;
     check_batch(batch.app_id, batch.events.len())?;
-    for event in &batch.events {
+    for (index, event) in batch.events.iter().enumerate() {
         let properties = match &event.properties {
             None => "{}",
             Some(value) => value.as_raw_str(),
         };
         let (name, user) = (event.event_name, event.user_id);
-        push_row(event.event_id, name, user, event.timestamp, properties, out)?;
+        push_row(index, event.event_id, name, user, event.timestamp, properties, out)?;
     }
     Some(())
 }
@@ -145,10 +146,10 @@ struct SerdeEvent<'a> {
 fn serde(body: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let batch: SerdeBatch<'_> = serde_json::from_slice(body).ok()?;
     check_batch(batch.app_id, batch.events.len())?;
-    for event in &batch.events {
+    for (index, event) in batch.events.iter().enumerate() {
         let properties = event.properties.map_or("{}", |value| value.get());
         let (name, user) = (&event.event_name, &event.user_id);
-        push_row(event.event_id, name, user, event.timestamp, properties, out)?;
+        push_row(index, event.event_id, name, user, event.timestamp, properties, out)?;
     }
     Some(())
 }
@@ -158,6 +159,7 @@ fn check_batch(app_id: &str, event_count: usize) -> Option<()> {
 }
 
 fn push_row(
+    index: usize,
     event_id: &str,
     event_name: &str,
     user_id: &str,
@@ -180,7 +182,7 @@ fn push_row(
         app_id: APP,
         event_id,
         timestamp_ms,
-        received_at_ns: RECEIVED_AT_MS,
+        received_at_ns: RECEIVED_AT_NS + index as i64,
         event_name: event_name.as_bytes(),
         user_id: user_id.as_bytes(),
         properties: properties.as_bytes(),

@@ -134,9 +134,9 @@ fn copy(body: &[u8], text: Span, out: &mut [u8], at: usize) {
     let length = text.len();
     let (from, to) = (&body[text.start as usize..], &mut out[at..]);
     let copied = match length {
-        0..=SHORT => copy_chunk::<SHORT>(from, to),
-        0..=WIDE => copy_chunk::<WIDE>(from, to),
-        0..=TWICE => copy_chunk::<TWICE>(from, to),
+        _ if length <= SHORT => copy_chunk::<SHORT>(from, to),
+        _ if length <= WIDE => copy_chunk::<WIDE>(from, to),
+        _ if length <= TWICE => copy_chunk::<TWICE>(from, to),
         _ => copy_chunks(from, to, length),
     };
     if !copied {

@@ -260,7 +260,9 @@ fn a_row_holds_what_was_sent() {
         properties: b"{}",
     };
     let properties = br#"{ "b":[1, {}] ,"a":"\n" }"#;
-    let second = proto::row::Row { event_name: "café".as_bytes(), properties, ..plain };
+    let received_at_ns = RECEIVED_AT_NS + 1;
+    let event_name = "café".as_bytes();
+    let second = proto::row::Row { event_name, properties, received_at_ns, ..plain };
     assert_eq!(rows, [plain, second]);
 }
 

@@ -133,11 +133,14 @@ fn write_length(length: usize, out: &mut [u8], at: usize) -> usize {
 fn copy(body: &[u8], text: Span, out: &mut [u8], at: usize) {
     let length = text.len();
     let (from, to) = (&body[text.start as usize..], &mut out[at..]);
-    let copied = match length {
-        _ if length <= SHORT => copy_chunk::<SHORT>(from, to),
-        _ if length <= WIDE => copy_chunk::<WIDE>(from, to),
-        _ if length <= TWICE => copy_chunk::<TWICE>(from, to),
-        _ => copy_chunks(from, to, length),
+    let copied = if length <= SHORT {
+        copy_chunk::<SHORT>(from, to)
+    } else if length <= WIDE {
+        copy_chunk::<WIDE>(from, to)
+    } else if length <= TWICE {
+        copy_chunk::<TWICE>(from, to)
+    } else {
+        copy_chunks(from, to, length)
     };
     if !copied {
         to[..length].copy_from_slice(&from[..length]);

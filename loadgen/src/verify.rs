@@ -23,6 +23,9 @@ use crate::plan::{Plan, VerifyPlan};
 use crate::run::Outcome;
 use crate::template::{events_of_user, users_of_connection};
 
+/// Other traffic may go on arriving for ever; the whole wait is bounded by so many of the plan's.
+const WAITS_MAX: u32 = 20;
+
 /// Timelines fetched at the same time.
 const LOOKERS: usize = 4;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -146,8 +149,8 @@ impl Analytics {
     }
 }
 
-/// Waits until the counts by name reach what was acknowledged, or have not grown for the plan's
-/// wait.
+/// Waits until the counts by name reach what was acknowledged, or nothing has arrived for the plan's
+/// wait: not of this run, and not of what was accepted before it and is still on its way.
 fn await_counts(
     plan: &Plan,
     verify: &VerifyPlan,
@@ -168,6 +171,7 @@ fn await_counts(
     let mut analytics = Analytics::connect(plan, verify)?;
     let start = Instant::now();
     let (mut stored, mut grown_at) = (vec![0; acknowledged.len()], start);
+    let mut stored_of_app = 0;
     let mut printed_at = start;
     loop {
         match read_counts(plan, verify, outcome, &mut analytics) {
@@ -182,13 +186,18 @@ fn await_counts(
             Err(_) => {}
         }
         let complete = stored.iter().zip(&acknowledged).all(|(stored, acked)| stored >= acked);
-        if complete || grown_at.elapsed() >= verify.wait {
+        let waited_long = start.elapsed() >= verify.wait * WAITS_MAX;
+        if complete || waited_long || grown_at.elapsed() >= verify.wait {
             break;
         }
         if printed_at.elapsed() >= PROGRESS_INTERVAL {
             printed_at = Instant::now();
             let count: u64 = stored.iter().sum();
             eprintln!("verify: {count} of {} events in the answers", verified.acknowledged);
+            let of_app = read_count(plan, verify, outcome, &mut analytics, "").unwrap_or_default();
+            if of_app > stored_of_app {
+                (stored_of_app, grown_at) = (of_app, Instant::now());
+            }
         }
         std::thread::sleep(POLL_INTERVAL);
     }
@@ -206,16 +215,29 @@ fn read_counts(
     outcome: &Outcome,
     analytics: &mut Analytics,
 ) -> Result<Vec<u64>, VerifyError> {
+    let names = plan.traffic.names.iter();
+    names.map(|name| read_count(plan, verify, outcome, analytics, name)).collect()
+}
+
+/// How many events of this name the answers have, or of any name when it is empty.
+fn read_count(
+    plan: &Plan,
+    verify: &VerifyPlan,
+    outcome: &Outcome,
+    analytics: &mut Analytics,
+    name: &str,
+) -> Result<u64, VerifyError> {
     let (first, last) = (outcome.started_at.date(), outcome.ended_at.date());
-    let count = |name: &String| {
-        let path = format!(
-            "/api/v1/analytics/events/count?app_id={}&start_date={first}&end_date={last}&event_name={name}",
-            plan.app_id
-        );
-        let count = analytics.ask(verify, &path)?["count"].as_u64();
-        count.ok_or(VerifyError::Unreadable { path, why: "it has no data.count" })
-    };
-    plan.traffic.names.iter().map(count).collect()
+    let mut path = format!(
+        "/api/v1/analytics/events/count?app_id={}&start_date={first}&end_date={last}",
+        plan.app_id
+    );
+    if !name.is_empty() {
+        path.push_str("&event_name=");
+        path.push_str(name);
+    }
+    let count = analytics.ask(verify, &path)?["count"].as_u64();
+    count.ok_or(VerifyError::Unreadable { path, why: "it has no data.count" })
 }
 
 /// Looks every event up in its user's timeline, several users at a time.

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::forward::{BlockSource, SourceBlock, SourceError};
+use proto::Block;
+
+use crate::forward::{BlockSource, SourceError};
 use crate::journal::{Feed, FeedBlock, FeedError};
 
 pub struct FeedSource(pub Feed);
@@ -17,9 +19,9 @@ impl AsRef<[u8]> for Payload {
 }
 
 impl BlockSource for FeedSource {
-    fn next_block(&mut self) -> Result<Option<SourceBlock>, SourceError> {
+    fn next_block(&mut self) -> Result<Option<Block>, SourceError> {
         let block = self.0.next_block().map_err(to_source_error)?;
-        Ok(block.map(|block| SourceBlock {
+        Ok(block.map(|block| Block {
             header: block.header,
             payload: Bytes::from_owner(Payload(block)),
         }))

@@ -19,6 +19,7 @@
 
 use crate::limits::BLOCK_PAYLOAD_BYTES_MAX;
 use crate::row;
+use bytes::Bytes;
 
 pub const HEADER_BYTES: usize = 64;
 const CRC_OFFSET: usize = 60;
@@ -58,6 +59,14 @@ pub struct BlockHeader {
     pub payload_bytes: u32,
     /// Over the header before it and the payload.
     pub crc32c: u32,
+}
+
+/// A block taken apart. Cloning shares the bytes.
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub header: BlockHeader,
+    /// The rows, without header and padding.
+    pub payload: Bytes,
 }
 
 /// Why bytes are not a block.

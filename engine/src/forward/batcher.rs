@@ -3,7 +3,7 @@
 //! Pure: time comes in as an argument. A request that spans several blocks goes into one batch whole,
 //! so that it becomes visible at once; only a chain longer than any request may be is cut.
 
-use super::SourceBlock;
+use proto::Block;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub struct BatchLimits {
 #[derive(Clone, Debug)]
 pub struct BatchBlock {
     pub source: usize,
-    pub block: SourceBlock,
+    pub block: Block,
 }
 
 /// What one INSERT sends. Never empty, of one row layout.
@@ -41,7 +41,7 @@ pub struct Batch {
 #[derive(Default)]
 struct Source {
     /// Blocks whose last request goes on in a block that is not here yet.
-    chain: Vec<SourceBlock>,
+    chain: Vec<Block>,
     chain_bytes: usize,
     /// Sequences taken and not yet marked, in order, and whether each is finished.
     unmarked: VecDeque<(u64, bool)>,
@@ -74,7 +74,7 @@ impl Batcher {
         self.sealed.is_empty() && self.sources[source].unmarked.len() < BLOCKS_AHEAD_MAX
     }
 
-    pub fn push(&mut self, source: usize, block: SourceBlock, now: Instant) {
+    pub fn push(&mut self, source: usize, block: Block, now: Instant) {
         let from = &mut self.sources[source];
         from.unmarked.push_back((block.header.id.sequence, false));
         from.chain_bytes += block.payload.len();
@@ -88,7 +88,7 @@ impl Batcher {
         }
     }
 
-    fn append(&mut self, source: usize, unit: Vec<SourceBlock>, now: Instant) {
+    fn append(&mut self, source: usize, unit: Vec<Block>, now: Instant) {
         let rows: usize = unit.iter().map(|block| block.header.row_count as usize).sum();
         let bytes: usize = unit.iter().map(|block| block.payload.len()).sum();
         let layout = unit[0].header.layout;

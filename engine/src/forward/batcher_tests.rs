@@ -11,11 +11,11 @@ const LIMITS: BatchLimits = BatchLimits {
     linger: Duration::from_millis(200),
 };
 
-fn block(source: usize, sequence: u64, rows: u32, bytes: usize, continues: bool) -> SourceBlock {
+fn block(source: usize, sequence: u64, rows: u32, bytes: usize, continues: bool) -> Block {
     let id = BlockId { journal_id: JournalId([source as u8; 16]), epoch: 1, sequence };
     let payload = Bytes::from(vec![0; bytes]);
     let flags = if continues { FLAG_CONTINUES } else { 0 };
-    SourceBlock { header: BlockHeader::seal(id, 0, 0, flags, rows, &payload), payload }
+    Block { header: BlockHeader::seal(id, 0, 0, flags, rows, &payload), payload }
 }
 
 fn sequences(batch: &Batch) -> Vec<u64> {

@@ -21,7 +21,7 @@
 //!      …      …  row            as in the block, see proto::row
 //! ```
 
-use super::delivery::DeadRow;
+use proto::insert::DeadRow;
 use proto::{BlockId, JournalId};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -1,9 +1,6 @@
 //! One INSERT over HTTP, and the ping. Owns the client; knows nothing of batches and retries.
 
-use super::answer::{Failure, sort_answer};
-use super::backoff::Pace;
 use crate::config::{Clickhouse, Secret};
-use crate::metrics::InsertFailure;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -12,6 +9,8 @@ use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use proto::backoff::Pace;
+use proto::insert::{self, Failure, InsertFailure, sort_answer};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -73,9 +72,11 @@ impl Inserter {
         token: &str,
     ) -> Result<(), Failure> {
         let url = format!(
-            "{}&max_insert_block_size={}&insert_deduplication_token={token}",
+            "{}&{}={}&{}={token}",
             self.insert_url,
+            insert::SETTING_BLOCK_ROWS,
             rows + 1,
+            insert::SETTING_TOKEN,
         );
         let body = Payloads::new(payloads);
         self.ask(Method::POST, &url, body, self.timeout).await
@@ -144,23 +145,14 @@ fn chain_text(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Everything but what changes from INSERT to INSERT. The settings keep one INSERT one block: split
-/// by threads, bytes or partitions it could be taken in part.
+/// Everything but what changes from INSERT to INSERT.
 fn insert_url(config: &Clickhouse) -> String {
-    let query = format!(
-        "INSERT INTO {}.{} ({}) FORMAT {}",
-        config.database,
-        proto::names::TABLE_EVENTS,
-        proto::names::EVENTS_COLUMNS,
-        proto::names::EVENTS_FORMAT,
-    );
-    format!(
-        "{}/?query={}&async_insert=0&insert_deduplicate=1\
-         &min_insert_block_size_rows=0&min_insert_block_size_bytes=0&max_insert_threads=1\
-         &max_partitions_per_insert_block=0",
-        config.url,
-        percent_encode(&query),
-    )
+    let query = percent_encode(&insert::statement(&config.database));
+    let mut url = format!("{}/?query={query}", config.url);
+    for (name, value) in insert::SETTINGS {
+        url.push_str(&format!("&{name}={value}"));
+    }
+    url
 }
 
 fn percent_encode(text: &str) -> String {

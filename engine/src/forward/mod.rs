@@ -1,27 +1,22 @@
 //! Takes durable blocks from every shard's journal and INSERTs them into ClickHouse.
 //!
 //! Owns batches, tokens, retries, the breaker and dead letters. Knows a journal only as a
-//! [`BlockSource`], and of SQL one INSERT. The deciding parts ([`Batcher`], [`Breaker`],
-//! [`backoff`], [`answer`], [`Delivery`]) are state machines without clock, socket or randomness;
+//! [`BlockSource`], and of SQL one INSERT. The deciding parts ([`Batcher`], and from `proto` breaker,
+//! backoff, [`proto::insert`]) are state machines without clock, socket or randomness;
 //! [`run`] moves bytes and time between them.
 //!
 //! Invariants: a block is marked forwarded only when its rows are in ClickHouse or durably among the
 //! dead letters, and all blocks before it are; an INSERT is repeated with the same token and the
 //! same rows; what cannot be forwarded stays in the journal.
 
-mod answer;
-mod backoff;
 mod batcher;
-mod breaker;
 pub mod dead;
-mod delivery;
 mod insert;
 mod run;
 mod source;
 
 pub use batcher::{Batch, BatchBlock, BatchLimits, Batcher};
-pub use breaker::{Admission, Breaker, BreakerState};
-pub use source::{BlockSource, SourceBlock, SourceError};
+pub use source::{BlockSource, SourceError};
 
 use crate::admin::Health;
 use crate::config::Config;

@@ -4,17 +4,15 @@
 //! Cancel-safety: a batch's task may be dropped at any point; its blocks are then unmarked and still
 //! in the journal.
 
-use super::answer::Failure;
-use super::backoff::{Backoff, Pace};
 use super::dead::DeadLetters;
-use super::delivery::{DeadRow, Delivery, Step};
 use super::insert::Inserter;
-use super::{
-    Admission, Batch, BatchLimits, Batcher, BlockSource, Breaker, BreakerState, SourceError,
-};
+use super::{Batch, BatchLimits, Batcher, BlockSource, SourceError};
 use crate::admin::{Component, Health, Level};
 use crate::config::Config;
-use crate::metrics::{ForwardCounters, InsertFailure, add, set};
+use crate::metrics::{ForwardCounters, add, set};
+use proto::backoff::{Backoff, Pace};
+use proto::breaker::{Admission, Breaker, BreakerState};
+use proto::insert::{DeadRow, Delivery, Failure, InsertFailure, Step};
 use proto::limits::BLOCK_BYTES_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -364,7 +362,8 @@ impl Shared {
 
 /// Sends one batch until every row of it has a place.
 async fn deliver(shared: Rc<Shared>, batch: Batch) -> Delivered {
-    let mut delivery = Delivery::new(&batch);
+    let blocks = batch.blocks.iter().map(|entry| entry.block.clone()).collect();
+    let mut delivery = Delivery::new(blocks);
     // Outages in a row, and times that somebody's hand was needed.
     let (mut outages, mut stalls) = (0, 0);
     let mut taken_at_refusal = None;

@@ -1,15 +1,6 @@
 //! Where blocks come from: one shard's journal, as the forwarder sees it.
 
-use bytes::Bytes;
-use proto::BlockHeader;
-
-/// A durable block. Cloning shares the bytes.
-#[derive(Clone, Debug)]
-pub struct SourceBlock {
-    pub header: BlockHeader,
-    /// The rows, without header and padding.
-    pub payload: Bytes,
-}
+use proto::Block;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -24,7 +15,7 @@ pub enum SourceError {
 /// One shard's durable blocks in the order of their sequences, each handed out once per start.
 pub trait BlockSource: Send {
     /// The next block, or `None` while there is none. Does not wait for one.
-    fn next_block(&mut self) -> Result<Option<SourceBlock>, SourceError>;
+    fn next_block(&mut self) -> Result<Option<Block>, SourceError>;
 
     /// Everything up to and including `sequence` is forwarded. Never called with a lower one.
     fn mark_forwarded(&mut self, sequence: u64) -> Result<(), SourceError>;

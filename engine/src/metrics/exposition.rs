@@ -2,10 +2,7 @@
 
 use super::histogram::Merged;
 use super::process::ProcessFigures;
-use super::{
-    FRAMING_REJECTS_MAX, ForwardCounters, InsertFailure, ShardCounters, TimeoutKind, get,
-    outcome_index,
-};
+use super::{FRAMING_REJECTS_MAX, ForwardCounters, ShardCounters, TimeoutKind, get, outcome_index};
 use crate::admin::{Health, Level};
 use crate::keys::KeyStats;
 use prometheus_client::collector::Collector;
@@ -15,6 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use proto::ErrorCode;
+use proto::insert::InsertFailure;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -1,42 +1,8 @@
 //! Counters of the forwarder, written by its thread.
 
 use super::Histogram;
+use proto::insert::InsertFailure;
 use std::sync::atomic::AtomicU64;
-
-/// How an INSERT failed, by what is done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InsertFailure {
-    /// Nothing was inserted; the same again, later.
-    Retry,
-    /// It may have been inserted; the same again, with the same token.
-    Unknown,
-    /// Table or database is missing.
-    Schema,
-    /// User, password or rights.
-    Access,
-    /// ClickHouse refused the rows.
-    Refused,
-}
-
-impl InsertFailure {
-    pub const ALL: [InsertFailure; 5] = [
-        InsertFailure::Retry,
-        InsertFailure::Unknown,
-        InsertFailure::Schema,
-        InsertFailure::Access,
-        InsertFailure::Refused,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            InsertFailure::Retry => "retry",
-            InsertFailure::Unknown => "unknown",
-            InsertFailure::Schema => "schema",
-            InsertFailure::Access => "access",
-            InsertFailure::Refused => "refused",
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 pub struct ForwardCounters {

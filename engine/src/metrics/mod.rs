@@ -10,7 +10,7 @@ mod histogram;
 mod process;
 
 pub use exposition::{Metrics, PROMETHEUS_CONTENT_TYPE};
-pub use forwarding::{ForwardCounters, InsertFailure};
+pub use forwarding::ForwardCounters;
 pub use histogram::{HISTOGRAM_BUCKETS, Histogram};
 
 use proto::ErrorCode;

@@ -1,10 +1,10 @@
 //! A stand-in for ClickHouse's HTTP, scripted, and sources of blocks in memory. The real ClickHouse
 //! comes in the integration tests.
 
-use engine::forward::{BlockSource, SourceBlock, SourceError};
+use engine::forward::{BlockSource, SourceError};
 use proto::block::FLAG_CONTINUES;
 use proto::row::{Row, Rows};
-use proto::{BlockHeader, BlockId, JournalId};
+use proto::{Block, BlockHeader, BlockId, JournalId};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -177,7 +177,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, Ve
 /// One source's blocks, and what it was told.
 #[derive(Default)]
 pub struct Feed {
-    pub blocks: VecDeque<SourceBlock>,
+    pub blocks: VecDeque<Block>,
     pub marked: Vec<u64>,
     pub fail_next: Option<SourceError>,
     pub fail_marks: usize,
@@ -188,7 +188,7 @@ pub type SharedFeed = Arc<Mutex<Feed>>;
 pub struct MemorySource(pub SharedFeed);
 
 impl BlockSource for MemorySource {
-    fn next_block(&mut self) -> Result<Option<SourceBlock>, SourceError> {
+    fn next_block(&mut self) -> Result<Option<Block>, SourceError> {
         let mut feed = self.0.lock().unwrap();
         match feed.fail_next.take() {
             Some(error) => Err(error),
@@ -209,12 +209,7 @@ impl BlockSource for MemorySource {
 }
 
 /// A block of source `source` with one row for each of `users`.
-pub fn block(
-    source: u8,
-    sequence: u64,
-    users: std::ops::Range<u64>,
-    continues: bool,
-) -> SourceBlock {
+pub fn block(source: u8, sequence: u64, users: std::ops::Range<u64>, continues: bool) -> Block {
     let mut payload = Vec::new();
     let rows = users.end - users.start;
     for user in users {
@@ -233,7 +228,7 @@ pub fn block(
     let id = BlockId { journal_id: JournalId([source; 16]), epoch: 1, sequence };
     let flags = if continues { FLAG_CONTINUES } else { 0 };
     let header = BlockHeader::seal(id, 0, 0, flags, rows as u32, &payload);
-    SourceBlock { header, payload: payload.into() }
+    Block { header, payload: payload.into() }
 }
 
 #[track_caller]

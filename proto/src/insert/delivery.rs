@@ -6,11 +6,10 @@
 //! puts rows aside. Until then a wholly refused batch is stalled and tried again as it was.
 
 use super::answer::Failure;
-use super::{Batch, SourceBlock};
+use super::token::Token;
+use crate::block::{Block, BlockId};
+use crate::row::Row;
 use bytes::Bytes;
-use proto::BlockId;
-use proto::row::Row;
-use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,7 +47,9 @@ pub enum Step {
 }
 
 pub struct Delivery {
-    blocks: Vec<SourceBlock>,
+    blocks: Vec<Block>,
+    /// Of a replay, so that its INSERTs are not taken for those that went before.
+    run: Option<[u8; 16]>,
     /// A stack: the last one is current.
     pending: Vec<Piece>,
     suspects: Vec<Piece>,
@@ -60,13 +61,20 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub fn new(batch: &Batch) -> Delivery {
-        let blocks: Vec<SourceBlock> =
-            batch.blocks.iter().map(|entry| entry.block.clone()).collect();
-        assert!(!blocks.is_empty(), "a batch is never empty");
+    /// `blocks` are of one layout, and at least one.
+    pub fn new(blocks: Vec<Block>) -> Delivery {
+        Delivery::of_run(blocks, None)
+    }
+
+    /// The same for a replay: `run` makes its tokens differ from those of the first way.
+    pub fn of_run(blocks: Vec<Block>, run: Option<[u8; 16]>) -> Delivery {
+        assert!(!blocks.is_empty(), "a delivery is never empty");
+        let layout = blocks[0].header.layout;
+        assert!(blocks.iter().all(|block| block.header.layout == layout), "one layout per INSERT");
         Delivery {
             pending: vec![Piece::Blocks(0..blocks.len())],
             blocks,
+            run,
             suspects: Vec::new(),
             confirming: false,
             witnessed: false,
@@ -104,23 +112,17 @@ impl Delivery {
     /// The `insert_deduplication_token` of the current piece: the same blocks and rows always have
     /// the same one, in this process and in the next.
     pub fn token(&self) -> String {
-        let mut hash = Sha256::new();
-        let mut add = |block: &SourceBlock| {
-            let id = block.header.id;
-            hash.update(id.journal_id.0);
-            hash.update(id.epoch.to_le_bytes());
-            hash.update(id.sequence.to_le_bytes());
-            hash.update(block.header.crc32c.to_le_bytes());
-        };
+        let mut token = Token::new(self.run);
         match self.current() {
-            Piece::Blocks(range) => self.blocks[range.clone()].iter().for_each(add),
+            Piece::Blocks(range) => {
+                self.blocks[range.clone()].iter().for_each(|block| token.add(&block.header));
+            }
             Piece::Rows { block, rows, .. } => {
-                add(&self.blocks[*block]);
-                hash.update((rows.start as u64).to_le_bytes());
-                hash.update((rows.end as u64).to_le_bytes());
+                token.add(&self.blocks[*block].header);
+                token.add_rows(rows);
             }
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        token.finish()
     }
 
     /// The current piece was taken.
@@ -217,7 +219,7 @@ impl Delivery {
 }
 
 /// Where each row begins, and where the last one ends. `None` when the payload is not rows.
-fn row_starts(block: &SourceBlock) -> Option<Vec<usize>> {
+fn row_starts(block: &Block) -> Option<Vec<usize>> {
     let mut starts = vec![0];
     let mut at = 0;
     while at < block.payload.len() {

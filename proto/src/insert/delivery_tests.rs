@@ -1,23 +1,14 @@
-use super::super::backoff::Pace;
-use super::super::{BatchLimits, Batcher};
 use super::*;
-use crate::metrics::InsertFailure;
+use crate::backoff::Pace;
+use crate::insert::InsertFailure;
+use crate::row::Rows;
+use crate::{BlockHeader, JournalId};
 use proptest::prelude::*;
-use proto::row::Rows;
-use proto::{BlockHeader, JournalId};
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
 
-/// A batch of blocks with this many rows each; row `n` of all has user `n`.
-fn batch(rows_per_block: &[usize]) -> Batch {
-    let limits = BatchLimits {
-        rows_max: 1_000_000,
-        bytes_max: 1 << 30,
-        chain_bytes_max: 1 << 30,
-        linger: Duration::ZERO,
-    };
-    let now = Instant::now();
-    let mut batcher = Batcher::new(limits, 1);
+/// Blocks with this many rows each; row `n` of all has user `n`.
+fn blocks(rows_per_block: &[usize]) -> Vec<Block> {
+    let mut blocks = Vec::new();
     let mut user = 0;
     for (index, rows) in rows_per_block.iter().enumerate() {
         let mut payload = Vec::new();
@@ -37,9 +28,9 @@ fn batch(rows_per_block: &[usize]) -> Batch {
         }
         let id = BlockId { journal_id: JournalId([9; 16]), epoch: 1, sequence: index as u64 + 1 };
         let header = BlockHeader::seal(id, 0, 0, 0, *rows as u32, &payload);
-        batcher.push(0, SourceBlock { header, payload: payload.into() }, now);
+        blocks.push(Block { header, payload: payload.into() });
     }
-    batcher.take(now, true).unwrap()
+    blocks
 }
 
 fn refusal() -> Failure {
@@ -58,7 +49,7 @@ fn deliver(
     bad: &BTreeSet<usize>,
     witness: bool,
 ) -> (Vec<usize>, Vec<usize>, Step) {
-    let mut delivery = Delivery::new(&batch(rows_per_block));
+    let mut delivery = Delivery::new(blocks(rows_per_block));
     let mut taken = Vec::new();
     let mut tokens: HashMap<String, Vec<usize>> = HashMap::new();
     loop {
@@ -96,7 +87,7 @@ fn one_bad_row_is_put_aside_and_the_others_are_taken() {
 
 #[test]
 fn a_dead_row_names_its_block_and_its_place_in_it() {
-    let mut delivery = Delivery::new(&batch(&[3, 4]));
+    let mut delivery = Delivery::new(blocks(&[3, 4]));
     loop {
         let bad = users(&delivery.payloads()).contains(&5);
         let step = if bad { delivery.on_refused(&refusal(), false) } else { delivery.on_taken() };
@@ -120,7 +111,7 @@ fn a_batch_that_is_refused_whole_stalls_and_loses_nothing() {
 
 #[test]
 fn after_a_stall_the_same_batch_is_sent_with_the_same_token() {
-    let mut delivery = Delivery::new(&batch(&[1, 1]));
+    let mut delivery = Delivery::new(blocks(&[1, 1]));
     let (token, payloads) = (delivery.token(), delivery.payloads());
     let mut steps = 0;
     while delivery.on_refused(&refusal(), false) == Step::Send {
@@ -140,7 +131,7 @@ fn a_single_row_is_dead_only_with_a_witness() {
 
 #[test]
 fn a_row_that_is_taken_at_the_second_try_is_not_dead() {
-    let mut delivery = Delivery::new(&batch(&[1, 1]));
+    let mut delivery = Delivery::new(blocks(&[1, 1]));
     assert_eq!(delivery.on_refused(&refusal(), false), Step::Send);
     assert_eq!(delivery.on_refused(&refusal(), false), Step::Send, "the first row");
     assert_eq!(delivery.on_taken(), Step::Send, "the second row");
@@ -150,10 +141,10 @@ fn a_row_that_is_taken_at_the_second_try_is_not_dead() {
 
 #[test]
 fn a_block_that_is_not_rows_is_put_aside_whole() {
-    let mut whole = batch(&[1, 2]);
+    let mut whole = blocks(&[1, 2]);
     let broken = Bytes::from_static(b"no rows");
-    whole.blocks[1].block.payload = broken.clone();
-    let mut delivery = Delivery::new(&whole);
+    whole[1].payload = broken.clone();
+    let mut delivery = Delivery::new(whole);
     loop {
         let bad = delivery.payloads().contains(&broken);
         let step = if bad { delivery.on_refused(&refusal(), false) } else { delivery.on_taken() };

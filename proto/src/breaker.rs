@@ -1,4 +1,4 @@
-//! The circuit breaker in front of ClickHouse. Pure: time comes in as an argument.
+//! The circuit breaker in front of a server. Pure: time comes in as an argument.
 //!
 //! Closed, everything may go. After `failures_max` failures in a row it opens, and nothing goes for
 //! `open_for`; then one attempt may, and its outcome closes or opens it again.
@@ -66,13 +66,13 @@ impl Breaker {
         }
     }
 
-    /// ClickHouse answered, be it with a refusal.
+    /// The server answered, be it with a refusal.
     pub fn on_answer(&mut self) {
         self.failures = 0;
         self.state = State::Closed;
     }
 
-    /// ClickHouse is away or overloaded.
+    /// The server is away or overloaded.
     pub fn on_failure(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         match self.state {

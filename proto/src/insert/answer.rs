@@ -3,8 +3,42 @@
 //! Codes are those of ClickHouse's ErrorCodes.cpp; they decide before the HTTP status, which is 500
 //! for most of them.
 
-use super::backoff::Pace;
-use crate::metrics::InsertFailure;
+use crate::backoff::Pace;
+
+/// How an INSERT failed, by what is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertFailure {
+    /// Nothing was inserted; the same again, later.
+    Retry,
+    /// It may have been inserted; the same again, with the same token.
+    Unknown,
+    /// Table or database is missing.
+    Schema,
+    /// User, password or rights.
+    Access,
+    /// ClickHouse refused the rows.
+    Refused,
+}
+
+impl InsertFailure {
+    pub const ALL: [InsertFailure; 5] = [
+        InsertFailure::Retry,
+        InsertFailure::Unknown,
+        InsertFailure::Schema,
+        InsertFailure::Access,
+        InsertFailure::Refused,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            InsertFailure::Retry => "retry",
+            InsertFailure::Unknown => "unknown",
+            InsertFailure::Schema => "schema",
+            InsertFailure::Access => "access",
+            InsertFailure::Refused => "refused",
+        }
+    }
+}
 
 /// An INSERT that did not end well.
 #[derive(Clone, Debug, PartialEq, Eq)]

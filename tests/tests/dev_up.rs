@@ -21,13 +21,32 @@ struct Up {
     folder: PathBuf,
 }
 
-fn data_folder() -> TempDir {
-    tempfile::Builder::new().prefix("unmogrowp-dev-up-").tempdir().expect("folder")
+/// A folder for the data and, beside it, the log of `./dev up` itself.
+struct Folder {
+    data: PathBuf,
+    log: PathBuf,
+    _outer: TempDir,
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        &self.data
+    }
+}
+
+fn data_folder() -> Folder {
+    let outer = tempfile::Builder::new().prefix("unmogrowp-dev-up-").tempdir().expect("folder");
+    let data = outer.path().join("data");
+    std::fs::create_dir(&data).expect("folder");
+    Folder { data, log: outer.path().join("dev.log"), _outer: outer }
 }
 
 fn dev(arguments: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new(checkout().join("dev"));
+    // Signals that the test's own starter ignores (nohup does) are answered here all the same.
+    let mut command = Command::new("env");
     command
+        .arg("--default-signal")
+        .arg(checkout().join("dev"))
         .args(arguments)
         .arg("--data")
         .arg(folder)
@@ -38,12 +57,12 @@ fn dev(arguments: &[&str], folder: &Path) -> Command {
 }
 
 impl Up {
-    fn start(folder: &Path) -> Up {
+    fn start(folder: &Folder) -> Up {
         // A killed run leaves its own behind.
-        let _ = std::fs::remove_file(folder.join("endpoints.json"));
-        let log = folder.with_extension("log");
-        let process = Process::start("dev up", log, &mut dev(&["up"], folder));
-        let mut up = Up { process, folder: folder.to_owned() };
+        let _ = std::fs::remove_file(folder.path().join("endpoints.json"));
+        let mut command = dev(&["up"], folder.path());
+        let process = Process::start("dev up", folder.log.clone(), &mut command);
+        let mut up = Up { process, folder: folder.path().to_owned() };
         let endpoints = up.folder.join("endpoints.json");
         up.process.ready(&endpoints, READY_WITHIN);
         up
@@ -96,7 +115,7 @@ fn group_and_session(pid: u32) -> (i64, i64) {
 #[test]
 fn up_starts_all_and_sigterm_stops_all() {
     let folder = data_folder();
-    let mut up = Up::start(folder.path());
+    let mut up = Up::start(&folder);
     let endpoints = up.endpoints();
     let mut keys: Vec<&String> = endpoints.as_object().expect("an object").keys().collect();
     keys.sort();
@@ -124,7 +143,7 @@ fn up_starts_all_and_sigterm_stops_all() {
     assert!(status.success(), "{status}");
     up.assert_all_gone();
 
-    let mut again = Up::start(folder.path());
+    let mut again = Up::start(&folder);
     assert_eq!((again.endpoint("app_id"), again.endpoint("api_key")), (app_id, api_key));
     again.process.signal("HUP");
     again.process.wait_exit(STOP_WITHIN);
@@ -134,7 +153,7 @@ fn up_starts_all_and_sigterm_stops_all() {
 #[test]
 fn an_event_survives_a_stop_and_a_start() {
     let folder = data_folder();
-    let mut up = Up::start(folder.path());
+    let mut up = Up::start(&folder);
     let key = up.endpoint("api_key");
     let batch = Batch::one(Event::new("kept", "somebody"));
     let answer = Client::connect(&up.endpoint("ingest")).request(
@@ -147,7 +166,7 @@ fn an_event_survives_a_stop_and_a_start() {
     up.process.signal("INT");
     up.process.wait_exit(STOP_WITHIN);
 
-    let mut up = Up::start(folder.path());
+    let mut up = Up::start(&folder);
     let user = format!("/api/v1/users/somebody/events?app_id={}", up.endpoint("app_id"));
     wait_for("the event is in the timeline", seconds(10), || {
         let headers = [("X-API-Key", key.as_str())];
@@ -161,7 +180,7 @@ fn an_event_survives_a_stop_and_a_start() {
 fn when_one_part_dies_all_stop_and_the_exit_code_says_so() {
     for binary in ["unmogrowp-engine", "unmogrowp-clickhouse"] {
         let folder = data_folder();
-        let mut up = Up::start(folder.path());
+        let mut up = Up::start(&folder);
         signal(up.part(binary), "KILL");
         let status = up.process.wait_exit(STOP_WITHIN);
         assert_eq!(status.code(), Some(3), "{binary}");
@@ -172,9 +191,9 @@ fn when_one_part_dies_all_stop_and_the_exit_code_says_so() {
 #[test]
 fn the_folder_of_a_killed_run_can_be_used_again() {
     let folder = data_folder();
-    let mut up = Up::start(folder.path());
+    let mut up = Up::start(&folder);
     up.process.kill_9();
-    let mut again = Up::start(folder.path());
+    let mut again = Up::start(&folder);
     for binary in BINARIES {
         again.part(binary);
     }

@@ -2,7 +2,6 @@
 //! `/readyz` what is too small, decides whether a 200 may wait for Kafka, and tells the lanes that
 //! Kafka answers again.
 
-use super::bell::Bell;
 use super::producer::{client_config, log};
 use super::status::KafkaStatus;
 use super::topic_rules::{self, TopicFacts};
@@ -13,9 +12,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// While something is wrong, and while all is well.
 const ASK_SOON: Duration = Duration::from_secs(1);
@@ -26,41 +25,31 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAKE_PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct TopicWatch {
-    stop: Arc<AtomicBool>,
-    bell: Arc<Bell>,
+    stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TopicWatch {
     pub fn start(kafka: Kafka, status: Arc<KafkaStatus>) -> anyhow::Result<TopicWatch> {
-        let (stop, bell) = (Arc::new(AtomicBool::new(false)), Arc::<Bell>::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let (stopped, sleeper) = (Arc::clone(&stop), Arc::clone(&bell));
+        let (stop, mut stopped) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("kafka-topic".to_owned());
         let thread = thread.spawn(move || {
-            sleeper.answer_here();
-            let mut watcher = Watcher { kafka, status, client: None, said: None };
-            while !stopped.load(Ordering::Acquire) {
-                let well = runtime.block_on(watcher.look());
-                let asked = Instant::now();
-                while !stopped.load(Ordering::Acquire) {
-                    let soon = !well || !watcher.status.all_lanes_well();
-                    let wait = if soon { ASK_SOON } else { ASK_LATER };
-                    if asked.elapsed() >= wait {
-                        break;
-                    }
-                    sleeper.wait(LOOK_EVERY);
+            let watcher = Watcher { kafka, status, client: None, said: None };
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped.changed() => {}
+                    () = watcher.look_again_and_again() => {}
                 }
-            }
+            });
         });
-        Ok(TopicWatch { stop, bell, thread: Some(thread.context("starting the topic's thread")?) })
+        Ok(TopicWatch { stop, thread: Some(thread.context("starting the topic's thread")?) })
     }
 }
 
 impl Drop for TopicWatch {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.bell.ring();
+        self.stop.send_replace(true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -90,6 +79,20 @@ struct Watcher {
 }
 
 impl Watcher {
+    async fn look_again_and_again(mut self) {
+        loop {
+            let well = self.look().await;
+            let asked = Instant::now();
+            loop {
+                let soon = !well || !self.status.all_lanes_well();
+                if asked.elapsed() >= if soon { ASK_SOON } else { ASK_LATER } {
+                    break;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
     /// Asks once; gives whether Kafka answered.
     async fn look(&mut self) -> bool {
         let facts = self.ask().await;
@@ -187,7 +190,7 @@ async fn read_settings(
     kafka: &Kafka,
     partitions: Vec<usize>,
 ) -> anyhow::Result<TopicFacts> {
-    let options = AdminOptions::new().request_timeout(Some(MAKE_PATIENCE));
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
     let of_topic = ResourceSpecifier::Topic(&kafka.topic);
     let described = client.describe_configs([&of_topic], &options).await;
     // A right to write is not yet one to read settings: what we may not see is not judged.

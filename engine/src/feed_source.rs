@@ -2,29 +2,32 @@
 
 use bytes::Bytes;
 
-use proto::Block;
-
-use crate::forward::{BlockSource, SourceError};
+use crate::forward::{Frame, FrameSource, SourceError};
 use crate::journal::{Feed, FeedBlock, FeedError};
 
 pub struct FeedSource(pub Feed);
 
-/// Shares a block's memory with the INSERT that carries it; the shard gets it back when both let go.
-struct Payload(FeedBlock);
+/// Shares a block's memory with whoever sends it; the shard gets it back when all let go.
+struct Held(FeedBlock);
 
-impl AsRef<[u8]> for Payload {
+impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        self.0.payload()
+        self.0.bytes()
     }
 }
 
-impl BlockSource for FeedSource {
-    fn next_block(&mut self) -> Result<Option<Block>, SourceError> {
+impl FrameSource for FeedSource {
+    fn next_frame(&mut self) -> Result<Option<Frame>, SourceError> {
         let block = self.0.next_block().map_err(to_source_error)?;
-        Ok(block.map(|block| Block {
-            header: block.header,
-            payload: Bytes::from_owner(Payload(block)),
-        }))
+        Ok(block.map(|block| Frame { header: block.header, bytes: Bytes::from_owner(Held(block)) }))
+    }
+
+    fn seek(&mut self, sequence: Option<u64>) {
+        self.0.seek(sequence.unwrap_or_else(|| self.0.first_unread()));
+    }
+
+    fn has_unread(&self) -> bool {
+        self.0.has_unread()
     }
 
     fn mark_forwarded(&mut self, sequence: u64) -> Result<(), SourceError> {
@@ -34,8 +37,12 @@ impl BlockSource for FeedSource {
 
 /// Damage is behind the feed once it was told; it must be heard, and it must not stop the rest.
 fn to_source_error(error: FeedError) -> SourceError {
-    if let FeedError::Damaged { first_sequence, last_sequence } = &error {
-        tracing::error!(first_sequence, last_sequence, "acknowledged blocks cannot be read");
+    let text = error.to_string();
+    match error {
+        FeedError::Damaged { first_sequence, last_sequence } => {
+            tracing::error!(first_sequence, last_sequence, "acknowledged blocks cannot be read");
+            SourceError::Lost { first_sequence, last_sequence }
+        }
+        FeedError::Io { .. } => SourceError::Retry(text),
     }
-    SourceError::Retry(error.to_string())
 }

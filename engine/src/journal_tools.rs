@@ -3,13 +3,16 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::admin::{Component, Health};
 use crate::config::{self, RunArgs};
-use crate::forward::Forwarder;
+use crate::forward::Forwarding;
+use crate::forward::kafka::Bell;
 use crate::http::Reject;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
@@ -27,7 +30,8 @@ pub fn verify(dir: &Path) -> anyhow::Result<ExitCode> {
 
 /// What keeps the forwarder from going on, if anything does.
 fn obstacle(health: &Health) -> String {
-    let of_ours = |component| matches!(component, Component::Clickhouse | Component::Forwarder);
+    use Component::{Clickhouse, Forwarder, Kafka};
+    let of_ours = |component| matches!(component, Kafka | Clickhouse | Forwarder);
     let ailments = health.report().ailments;
     let first = ailments.iter().find(|ailment| of_ours(ailment.component));
     first.map_or_else(String::new, |ailment| format!("; {}: {}", ailment.component, ailment.reason))
@@ -39,28 +43,34 @@ pub fn drain(dir: &Path, arguments: RunArgs) -> anyhow::Result<ExitCode> {
     let config = config::load(&arguments)?;
     start_log();
     anyhow::ensure!(dir.is_dir(), "{} is not a journal's directory", dir.display());
-    let journal = Journal::open(dir, journal_config(&config, &[]))?;
+    let journal = Journal::open(dir, journal_config(&config, &[], &[]))?;
     let health = Health::new(0);
     let mut damaged_blocks = 0;
     let sources =
         open_orphans(&journal, 0, &health, &mut damaged_blocks).context("reading the journal")?;
-    let metrics = Metrics::new(0, &Reject::LABELS, health.clone());
-    let counters = metrics.forward();
-    let forwarder = Forwarder::start(&config, sources, counters.clone(), health.clone())?;
+    let bells: Vec<Arc<Bell>> =
+        (0..config.kafka.lanes(sources.len())).map(|_| Arc::default()).collect();
+    let metrics = Metrics::with_lanes(0, bells.len(), &Reject::LABELS, health.clone());
+    let forwarding = Forwarding::start(&config, sources, &bells, &metrics, &health)?;
+    let progress = || {
+        let direct = metrics.forward().rows.load(Ordering::Relaxed);
+        let records = |lane| metrics.lane(lane).records.load(Ordering::Relaxed);
+        match (0..bells.len()).map(records).sum::<u64>() {
+            _ if bells.is_empty() => format!("{direct} rows forwarded"),
+            blocks => format!("{blocks} blocks sent to Kafka, {direct} rows inserted directly"),
+        }
+    };
     let mut told = Instant::now();
-    while !forwarder.is_idle() {
+    while !forwarding.is_idle() {
         std::thread::sleep(POLL_INTERVAL);
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
-            let rows = counters.rows.load(std::sync::atomic::Ordering::Relaxed);
-            let _ =
-                writeln!(std::io::stderr(), "{rows} rows forwarded so far{}", obstacle(&health));
+            let _ = writeln!(std::io::stderr(), "{} so far{}", progress(), obstacle(&health));
         }
     }
-    let rows = counters.rows.load(std::sync::atomic::Ordering::Relaxed);
-    let empty = forwarder.stop(Instant::now() + PROGRESS_INTERVAL);
+    let empty = forwarding.stop(Instant::now() + PROGRESS_INTERVAL);
     anyhow::ensure!(empty, "the journal could not be emptied");
-    writeln!(std::io::stdout(), "{rows} rows forwarded; nothing is left in {}", dir.display())?;
+    writeln!(std::io::stdout(), "{}; nothing is left in {}", progress(), dir.display())?;
     if damaged_blocks > 0 {
         writeln!(
             std::io::stdout(),

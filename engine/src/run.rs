@@ -18,15 +18,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::{AdminServer, Component, Health, Level};
-use crate::config::{self, Config, Driver, RunArgs};
+use crate::config::{self, Ack, Config, Driver, RunArgs};
 use crate::driver::{self, Choice, Control, Exit, Seat};
 use crate::feed_source::FeedSource;
-use crate::forward::{BlockSource, Forwarder};
+use crate::forward::Forwarding;
+use crate::forward::kafka::{Bell, Source, Waiter};
 use crate::http::Reject;
-use crate::journal::{Journal, JournalConfig, OpenedJournal, RecoveryReport, ShardStatus};
+use crate::journal::{self, Journal, JournalConfig, OpenedJournal, RecoveryReport, ShardStatus};
 use crate::keys::{KeyCache, KeyPoller, Keys};
 use crate::metrics::{self, Metrics, ShardCounters};
-use crate::shard::{Shard, ShardLimits};
+use crate::shard::{DeliveryWatch, Shard, ShardLimits};
 
 /// From the signal to the moment when open requests are given up, and then the forwarder.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(4);
@@ -92,7 +93,7 @@ struct Engine {
     health: Arc<Health>,
     shards: Vec<ShardHandle>,
     journal: Journal,
-    forwarder: Option<Forwarder>,
+    forwarding: Option<Forwarding>,
     admin: Option<AdminServer>,
     _keys: KeyPoller,
 }
@@ -113,7 +114,11 @@ impl Engine {
         check_descriptors(config, cores.len())?;
 
         let health = Health::new(cores.len());
-        let metrics = Arc::new(Metrics::new(cores.len(), &Reject::LABELS, Arc::clone(&health)));
+        let bells: Vec<Arc<Bell>> =
+            (0..config.kafka.lanes(cores.len())).map(|_| Arc::default()).collect();
+        let metrics =
+            Metrics::with_lanes(cores.len(), bells.len(), &Reject::LABELS, Arc::clone(&health));
+        let metrics = Arc::new(metrics);
         let admin =
             AdminServer::start(config.admin.listen, Arc::clone(&health), Arc::clone(&metrics))?;
         let keys = Keys::new();
@@ -126,13 +131,13 @@ impl Engine {
         )?;
 
         let controls = cores.iter().map(|_| Control::new()).collect::<Result<Vec<_>, _>>()?;
-        let journal_config = journal_config(config, &controls);
+        let journal_config = journal_config(config, &controls, &bells);
         let disk_floor = disk_floor(&journal_config, cores.len());
         let journal = Journal::open(&config.journal.dir, journal_config)?;
         check_disk(&journal, disk_floor)?;
         let mut damaged_blocks = 0;
         let opened = recover(&journal, cores.len(), &health, &mut damaged_blocks)?;
-        let mut sources = open_orphans(&journal, cores.len(), &health, &mut damaged_blocks)?;
+        let orphans = open_orphans(&journal, cores.len(), &health, &mut damaged_blocks)?;
         metrics::set(&metrics.shard(0).journal_damaged_blocks, damaged_blocks);
 
         let listeners = driver::bind_listeners(config.server.listen, cores.len())
@@ -141,11 +146,11 @@ impl Engine {
         let limits = ShardLimits::from(config);
         let origins: Arc<[String]> = config.cors.origins.clone().into();
         let mut shards = Vec::with_capacity(cores.len());
+        let mut sources = Vec::with_capacity(cores.len() + orphans.len());
         for (index, (opened, listener)) in opened.into_iter().zip(listeners).enumerate() {
             let OpenedJournal { appender, feed, status, .. } = opened;
-            sources.push(Box::new(FeedSource(feed)) as Box<dyn BlockSource>);
             let counters = metrics.shard(index);
-            let shard = Shard::new(
+            let mut shard = Shard::new(
                 index,
                 limits.clone(),
                 Arc::clone(&origins),
@@ -155,6 +160,15 @@ impl Engine {
                 Arc::clone(&counters),
             );
             let control = Arc::clone(&controls[index]);
+            let mut waiter = None;
+            if config.kafka.is_configured() && config.kafka.ack != Ack::Journal {
+                let watch = Arc::<DeliveryWatch>::default();
+                shard = shard
+                    .wait_for_delivery(Arc::clone(&watch), config.kafka.ack_deadline_ms * 1_000);
+                let control = Arc::clone(&control);
+                waiter = Some(Waiter { watch, wake: Box::new(move || control.wake()) });
+            }
+            sources.push(Source { frames: Box::new(FeedSource(feed)), waiter });
             let seat = Seat {
                 shard,
                 listener: Some(listener),
@@ -171,13 +185,15 @@ impl Engine {
             let thread = start_shard(index, cores[index], choice, seat, &health, ended.clone())?;
             shards.push(ShardHandle { control, status, counters, thread: Some(thread) });
         }
-        let forwarder = Forwarder::start(config, sources, metrics.forward(), Arc::clone(&health))?;
+        // The shards' first, so that source and shard have one index, which chooses lane and bell.
+        sources.extend(orphans);
+        let forwarding = Forwarding::start(config, sources, &bells, &metrics, &health)?;
         wait_serving(&health, cores.len())?;
         let engine = Engine {
             health,
             shards,
             journal,
-            forwarder: Some(forwarder),
+            forwarding: Some(forwarding),
             admin: Some(admin),
             _keys: poller,
         };
@@ -218,8 +234,8 @@ impl Engine {
                 tracing::error!("a shard ended by a panic; what it acknowledged is in its journal");
             }
         }
-        if let Some(forwarder) = self.forwarder.take() {
-            let empty = forwarder.stop(Instant::now() + FORWARD_DEADLINE);
+        if let Some(forwarding) = self.forwarding.take() {
+            let empty = forwarding.stop(Instant::now() + FORWARD_DEADLINE);
             let blocks: u64 = self.shards.iter().map(|shard| shard.status.backlog().blocks).sum();
             if !empty || blocks > 0 {
                 let dir = config.journal.dir.display();
@@ -265,12 +281,17 @@ fn check_descriptors(config: &Config, shards: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn journal_config(config: &Config, controls: &[Arc<Control>]) -> JournalConfig {
+pub(crate) fn journal_config(
+    config: &Config,
+    controls: &[Arc<Control>],
+    bells: &[Arc<Bell>],
+) -> JournalConfig {
     let journal = &config.journal;
     let chain_buffers = config.journal_buffers() - journal.buffers;
     // A block lies whole in one segment, and the first page of a segment holds none.
     let segment_blocks = (journal.segment_bytes - 1) / BLOCK_BYTES_MAX as u64;
     let controls = controls.to_vec();
+    let bells = bells.to_vec();
     JournalConfig {
         segment_bytes: journal.segment_bytes,
         segments_ahead: (chain_buffers + 1).div_ceil(segment_blocks as usize),
@@ -284,6 +305,9 @@ pub(crate) fn journal_config(config: &Config, controls: &[Arc<Control>]) -> Jour
                 control.wake();
             }
         })),
+        on_release: (!bells.is_empty()).then(|| {
+            Arc::new(move |shard: usize| bells[shard % bells.len()].ring()) as journal::Waker
+        }),
         ..JournalConfig::default()
     }
 }
@@ -339,13 +363,13 @@ pub(crate) fn open_orphans(
     shards: usize,
     health: &Health,
     damaged_blocks: &mut u64,
-) -> anyhow::Result<Vec<Box<dyn BlockSource>>> {
+) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for index in journal.orphans(shards)? {
         let orphan = journal.open_orphan(index)?;
         *damaged_blocks += tell_recovery(index, &orphan.report, health);
         if let Some(orphan) = journal.remove_orphan(orphan)? {
-            sources.push(Box::new(FeedSource(orphan.feed)) as Box<dyn BlockSource>);
+            sources.push(Source { frames: Box::new(FeedSource(orphan.feed)), waiter: None });
         }
     }
     Ok(sources)

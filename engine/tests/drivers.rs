@@ -16,7 +16,7 @@ use engine::driver::{self, Choice, Control, Exit, Seat};
 use engine::journal::{Feed, Journal, JournalConfig, OpenedJournal};
 use engine::keys::{KeyCache, KeySnapshot, Keys};
 use engine::metrics::ShardCounters;
-use engine::shard::{Shard, ShardLimits};
+use engine::shard::{DeliveryWatch, Shard, ShardLimits};
 use proto::row::Rows;
 use sha2::{Digest, Sha256};
 
@@ -34,6 +34,14 @@ struct Running {
 }
 
 fn start(choice: Choice, change: impl FnOnce(&mut Config)) -> Running {
+    start_with(choice, change, |shard| shard)
+}
+
+fn start_with(
+    choice: Choice,
+    change: impl FnOnce(&mut Config),
+    finish: impl FnOnce(Shard) -> Shard,
+) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::default();
     change(&mut config);
@@ -62,6 +70,7 @@ fn start(choice: Choice, change: impl FnOnce(&mut Config)) -> Running {
         Health::new(1),
         Arc::new(ShardCounters::default()),
     );
+    let shard = finish(shard);
     let mut listeners = driver::bind_listeners("127.0.0.1:0".parse().unwrap(), 1).unwrap();
     let listener = listeners.pop().unwrap();
     let address = listener.local_addr().unwrap();
@@ -174,6 +183,49 @@ fn one_batch(choice: Choice) {
     assert!(body.contains(r#""events_received":100"#), "{body}");
     assert!(matches!(running.stop(), Exit::Drained));
     assert_eq!(running.stored_rows(), 100);
+}
+
+/// A loop that sleeps past the deadline would answer with its next tick, up to 50 ms later.
+fn wakes_at_the_deadline_of_a_delivery(choice: Choice) {
+    const DEADLINE_US: u64 = 3_000;
+    let watch = Arc::new(DeliveryWatch::default());
+    watch.set_acks(true);
+    let running = start_with(choice, |_| {}, |shard| shard.wait_for_delivery(watch, DEADLINE_US));
+    let mut stream = running.connect();
+    let mut waits: Vec<Duration> = (0..15)
+        .map(|_| {
+            let asked = Instant::now();
+            stream.write_all(&post("", &batch(1, 1))).unwrap();
+            assert_eq!(answer(&mut stream).0, 200);
+            asked.elapsed()
+        })
+        .collect();
+    waits.sort_unstable();
+    assert!(waits[0] >= Duration::from_micros(DEADLINE_US), "nobody has it yet: {waits:?}");
+    assert!(waits[7] < Duration::from_millis(20), "{waits:?}");
+}
+
+fn a_delivery_wakes_it(choice: Choice) {
+    let watch = Arc::new(DeliveryWatch::default());
+    watch.set_acks(true);
+    let other_end = Arc::clone(&watch);
+    let mut running =
+        start_with(choice, |_| {}, |shard| shard.wait_for_delivery(other_end, 5_000_000));
+    let mut stream = running.connect();
+    let asked = Instant::now();
+    stream.write_all(&post("", &batch(1, 1))).unwrap();
+    while !watch.is_awaited(u64::MAX) {
+        assert!(asked.elapsed() < DEADLINE, "the shard never says that it waits");
+        std::thread::yield_now();
+    }
+    while running.feed.next_block().unwrap().is_none() {
+        assert!(asked.elapsed() < DEADLINE, "the block never becomes durable");
+    }
+    running.feed.mark_forwarded(1).unwrap();
+    assert!(watch.is_awaited(1));
+    running.control.wake();
+    assert_eq!(answer(&mut stream).0, 200);
+    assert!(asked.elapsed() < Duration::from_secs(4), "the deadline answered");
 }
 
 fn every_byte_by_itself(choice: Choice) {
@@ -338,4 +390,6 @@ for_every_driver!(
     many_connections_come_and_go,
     a_stop_answers_what_was_asked,
     a_full_shard_refuses_and_recovers,
+    wakes_at_the_deadline_of_a_delivery,
+    a_delivery_wakes_it,
 );

@@ -14,6 +14,8 @@ pub enum Component {
     Clickhouse,
     /// Whether ClickHouse takes what the forwarder sends.
     Forwarder,
+    /// Whether Kafka takes blocks, and whether its topic is as it should be.
+    Kafka,
     /// What recovery found: acknowledged data that cannot be read.
     Recovery,
     /// The process itself: down from the start of its stop.
@@ -78,6 +80,7 @@ pub struct Health {
     keys: Cell,
     clickhouse: Cell,
     forwarder: Cell,
+    kafka: Cell,
     recovery: Cell,
     server: Cell,
     shards: Vec<Cell>,
@@ -107,6 +110,7 @@ impl Health {
             keys: Cell::new(Level::Down, "the key snapshot was not read yet"),
             clickhouse: Cell::new(Level::Degraded, "not asked yet"),
             forwarder: Cell::new(Level::Ok, ""),
+            kafka: Cell::new(Level::Ok, ""),
             recovery: Cell::new(Level::Ok, ""),
             server: Cell::new(Level::Ok, ""),
             shards: (0..shards).map(|_| recovering()).collect(),
@@ -118,6 +122,7 @@ impl Health {
             Component::Keys => &self.keys,
             Component::Clickhouse => &self.clickhouse,
             Component::Forwarder => &self.forwarder,
+            Component::Kafka => &self.kafka,
             Component::Recovery => &self.recovery,
             Component::Server => &self.server,
             Component::Shard(index) => &self.shards[index],
@@ -138,8 +143,8 @@ impl Health {
     }
 
     pub fn report(&self) -> HealthReport {
-        use Component::{Clickhouse, Forwarder, Keys, Recovery, Server};
-        let named = [Server, Recovery, Keys, Clickhouse, Forwarder];
+        use Component::{Clickhouse, Forwarder, Kafka, Keys, Recovery, Server};
+        let named = [Server, Recovery, Keys, Kafka, Clickhouse, Forwarder];
         let shards = (0..self.shards.len()).map(Component::Shard);
         let mut ailments = Vec::new();
         for component in named.into_iter().chain(shards) {
@@ -166,6 +171,7 @@ impl std::fmt::Display for Component {
             Component::Keys => f.write_str("keys"),
             Component::Clickhouse => f.write_str("clickhouse"),
             Component::Forwarder => f.write_str("forwarder"),
+            Component::Kafka => f.write_str("kafka"),
             Component::Recovery => f.write_str("recovery"),
             Component::Server => f.write_str("server"),
             Component::Shard(index) => write!(f, "shard-{index}"),

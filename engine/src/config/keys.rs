@@ -30,6 +30,12 @@ pub enum Kind {
     Secret,
     /// `scheme://host[:port]` each, or "*"; in environment and flags separated by commas.
     Origins,
+    /// `host[:port]`, separated by commas; empty for none.
+    Brokers,
+    /// What Kafka allows as a topic's name.
+    Topic,
+    /// Names and values for librdkafka.
+    Properties,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +115,29 @@ pub const KEYS: &[Key] = &[
     count("clickhouse.retry_max_ms", 1, 3_600_000, "milliseconds; the default is 30000"),
     count("clickhouse.breaker_failures", 1, 1_000, "the default is 5"),
     count("clickhouse.breaker_open_ms", 1, 600_000, "milliseconds; the default is 1000"),
+    key("kafka.brokers", Kind::Brokers, "leave it out to have no Kafka"),
+    key("kafka.topic", Kind::Topic, "the default is events"),
+    count("kafka.partitions", 1, 10_000, "of a topic made here; the default is 8"),
+    count("kafka.replication", 1, 100, "of a topic made here; 3 where there are three brokers"),
+    count("kafka.retention_ms", 60_000, 1 << 53, "milliseconds; the default is 7 days"),
+    key("kafka.compression", Kind::Choice(&["lz4", "zstd", "none"]), "the default is lz4"),
+    count("kafka.producers", 0, 256, "0 takes one for each shard, at most 8"),
+    bytes("kafka.queue_bytes_max", 2 * MIB, 2 * GIB - MIB, "per producer; the default is 32 MiB"),
+    key(
+        "kafka.ack",
+        Kind::Choice(&["auto", "journal", "kafka"]),
+        "auto waits for Kafka only where the topic has three replicas",
+    ),
+    count("kafka.ack_deadline_ms", 0, 5_000, "milliseconds; the default is 5"),
+    count("kafka.breaker_failures", 1, 1_000, "the default is 5"),
+    count("kafka.breaker_open_ms", 10, 600_000, "milliseconds; the default is 1000"),
+    count("kafka.stall_ms", 100, 600_000, "milliseconds; the default is 2000"),
+    count("kafka.direct_insert_after_ms", 100, 86_400_000, "milliseconds; the default is 30000"),
+    key(
+        "kafka.properties",
+        Kind::Properties,
+        "TLS and SASL, such as \"security.protocol\" = \"SSL\"; what other keys set is refused",
+    ),
     key("cors.origins", Kind::Origins, "such as [\"https://app.example.com\"], or [\"*\"] for all"),
 ];
 
@@ -131,6 +160,11 @@ impl Key {
             Kind::Name => "1 to 64 letters, digits and underscores, no digit first".to_owned(),
             Kind::Text | Kind::Secret => "text without control characters".to_owned(),
             Kind::Origins => "origins as scheme://host[:port], or \"*\" alone".to_owned(),
+            Kind::Brokers => "host:port, several separated by commas".to_owned(),
+            Kind::Topic => "1 to 249 letters, digits, dots, dashes and underscores".to_owned(),
+            Kind::Properties => {
+                "a table of librdkafka's properties, without those that the engine sets".to_owned()
+            }
         }
     }
 
@@ -149,7 +183,7 @@ impl Key {
     /// The value as an error may print it.
     fn shown(&self, given: &Value) -> String {
         match self.kind {
-            Kind::Secret | Kind::Url => "(hidden)".to_owned(),
+            Kind::Secret | Kind::Url | Kind::Properties => "(hidden)".to_owned(),
             _ => match given {
                 Value::String(text) => format!("{text:?}"),
                 other => other.to_string(),
@@ -177,6 +211,7 @@ fn accepted(kind: Kind, given: &Value) -> Option<Value> {
             (min..=max).contains(&number).then_some(Value::Integer(number))
         }
         Kind::Origins => accepted_origins(given),
+        Kind::Properties => accepted_properties(given),
         _ => {
             let text = given.as_str()?;
             let plain = !text.chars().any(char::is_control);
@@ -186,6 +221,8 @@ fn accepted(kind: Kind, given: &Value) -> Option<Value> {
                     Kind::Choice(words) => words.contains(&text),
                     Kind::Path => !text.is_empty(),
                     Kind::Name => is_name(text),
+                    Kind::Brokers => are_brokers(text),
+                    Kind::Topic => is_topic(text),
                     Kind::Url => super::layers::split_url(text).is_some(),
                     _ => true,
                 };
@@ -210,6 +247,55 @@ fn parse_bytes(text: &str) -> Option<i64> {
 pub(super) fn is_name(text: &str) -> bool {
     let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     letters && text.len() <= 64 && text.starts_with(|first: char| !first.is_ascii_digit())
+}
+
+fn are_brokers(text: &str) -> bool {
+    let is_broker = |broker: &str| {
+        let bytes_good = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        !broker.is_empty() && broker.bytes().all(bytes_good)
+    };
+    text.is_empty() || text.split(',').map(str::trim).all(is_broker)
+}
+
+/// Kafka's own rule.
+fn is_topic(text: &str) -> bool {
+    let bytes_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=249).contains(&text.len()) && text.bytes().all(bytes_good) && text != "." && text != ".."
+}
+
+/// A table whose names may be quoted, or dotted and so nested: `security.protocol = "SSL"`.
+fn accepted_properties(given: &Value) -> Option<Value> {
+    let mut flat = toml::Table::new();
+    flatten("", given.as_table()?, &mut flat)?;
+    Some(Value::Table(flat))
+}
+
+fn flatten(prefix: &str, table: &toml::Table, flat: &mut toml::Table) -> Option<()> {
+    for (name, value) in table {
+        let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if let Value::Table(inner) = value {
+            flatten(&name, inner, flat)?;
+            continue;
+        }
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Boolean(truth) => truth.to_string(),
+            _ => return None,
+        };
+        if !is_property(&name) || text.chars().any(|c| c == '\0') {
+            return None;
+        }
+        flat.insert(name, Value::String(text));
+    }
+    Some(())
+}
+
+fn is_property(name: &str) -> bool {
+    let bytes_good = |byte: u8| byte.is_ascii_lowercase() || b"._".contains(&byte);
+    (1..=100).contains(&name.len())
+        && name.bytes().all(bytes_good)
+        && !super::PINNED_PROPERTIES.contains(&name)
 }
 
 fn accepted_origins(given: &Value) -> Option<Value> {

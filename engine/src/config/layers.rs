@@ -1,7 +1,7 @@
 //! File, environment and flags, laid over each other and read into a [`Config`].
 
 use super::keys::{KEYS, Key, is_name};
-use super::{Config, RunArgs};
+use super::{Config, PINNED_PROPERTIES, RunArgs};
 use serde::Deserialize;
 use std::path::Path;
 use toml::{Table, Value};
@@ -9,6 +9,8 @@ use toml::{Table, Value};
 /// `UNMOGROWP_ENGINE__SECTION__KEY` sets `section.key`.
 pub const ENV_PREFIX: &str = "UNMOGROWP_ENGINE__";
 /// Carries address, user, password and database of ClickHouse in one value.
+/// One of librdkafka's properties; the rest of the name is the property's.
+const PROPERTIES_PREFIX: &str = "kafka.properties.";
 pub const ENV_CLICKHOUSE_URL: &str = "UNMOGROWP_CLICKHOUSE_URL";
 
 /// Why a configuration is refused. The text is the whole answer to the one who wrote it.
@@ -70,7 +72,7 @@ impl Layers {
         ours.sort();
         for (name, value) in ours {
             let key = match name.strip_prefix(ENV_PREFIX) {
-                Some(rest) => rest.to_ascii_lowercase().replacen("__", ".", 1),
+                Some(rest) => key_of_environment(rest),
                 None => "clickhouse.url".to_owned(),
             };
             self.set(&key, Value::String(value), &name)?;
@@ -103,8 +105,19 @@ impl Layers {
     }
 
     fn set(&mut self, name: &str, value: Value, origin: &str) -> Result<(), ConfigError> {
+        if let Some(property) = name.strip_prefix(PROPERTIES_PREFIX) {
+            let one = Table::from_iter([(property.to_owned(), value)]);
+            return self.set("kafka.properties", Value::Table(one), origin);
+        }
         let key = Key::find(name).ok_or_else(|| unknown(origin, name))?;
+        if key.name == "kafka.properties" {
+            refuse_pinned(&value, origin)?;
+        }
         let value = key.accept(&value, origin)?;
+        if let Value::Table(properties) = value {
+            self.merge(name, properties);
+            return Ok(());
+        }
         if key.name == "clickhouse.url" {
             let url = value.as_str().and_then(split_url).expect("the key accepted it as a URL");
             self.put("clickhouse.url", url.address);
@@ -122,11 +135,53 @@ impl Layers {
         Ok(())
     }
 
+    /// Lays a table over what an earlier layer has under the same name.
+    fn merge(&mut self, name: &str, properties: Table) {
+        let (section, key) = name.split_once('.').expect("every known key has a section");
+        let section = self.values.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        let section = section.as_table_mut().expect("only tables are put here");
+        let known = section.entry(key).or_insert_with(|| Value::Table(Table::new()));
+        known.as_table_mut().expect("the key accepts only tables").extend(properties);
+    }
+
     fn put(&mut self, name: &str, value: impl Into<Value>) {
         let (section, key) = name.split_once('.').expect("every known key has a section");
         let section = self.values.entry(section).or_insert_with(|| Value::Table(Table::new()));
         section.as_table_mut().expect("only tables are put here").insert(key.into(), value.into());
     }
+}
+
+/// `SECTION__KEY`; the name of a property of librdkafka has dots where the environment has underscores.
+fn key_of_environment(rest: &str) -> String {
+    let key = rest.to_ascii_lowercase().replacen("__", ".", 1);
+    match key.strip_prefix("kafka.properties__") {
+        Some(property) => format!("{PROPERTIES_PREFIX}{}", property.replace('_', ".")),
+        None => key,
+    }
+}
+
+/// Names the property that the engine sets itself, which the key's range can not.
+fn refuse_pinned(value: &Value, origin: &str) -> Result<(), ConfigError> {
+    let given = value.as_table().into_iter().flatten().map(|(name, value)| dotted(name, value));
+    for name in given.flatten() {
+        if PINNED_PROPERTIES.contains(&name.as_str()) {
+            return Err(ConfigError::WrongValue {
+                origin: origin.to_owned(),
+                key: format!("{PROPERTIES_PREFIX}{name}"),
+                value: "(hidden)".to_owned(),
+                range: "left out: the engine's promises rest on what it sets there".to_owned(),
+                advice: "the other keys of [kafka] have what may be chosen",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The names in a table whose dotted keys were read as tables in tables.
+fn dotted(name: &str, value: &Value) -> Vec<String> {
+    let Value::Table(inner) = value else { return vec![name.to_owned()] };
+    let names = inner.iter().flat_map(|(last, value)| dotted(last, value));
+    names.map(|last| format!("{name}.{last}")).collect()
 }
 
 fn unknown(origin: &str, key: &str) -> ConfigError {

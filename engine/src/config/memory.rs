@@ -18,6 +18,11 @@ pub const ANSWER_BYTES: u64 = 512;
 pub const SHARD_SCRATCH_BYTES: u64 = (INFLATING_MAX as u64 * 8 + 10) << 20;
 /// Receive buffers and rings of a driver.
 pub const DRIVER_BYTES: u64 = 8 << 20;
+/// Of one producer beside its queue: batches being compressed and sent, a few for each of the five
+/// requests under way to a broker, buffers of sockets, the threads' stacks.
+pub const PRODUCER_BYTES: u64 = 16 << 20;
+/// Blocks of one journal on their way from its lane to the INSERTs.
+pub const HANDED_BLOCKS: u64 = 4;
 /// Code, stacks, allocator slack, and the threads beside the shards.
 pub const PROCESS_BYTES: u64 = 48 << 20;
 
@@ -108,8 +113,27 @@ impl Config {
                     limits.body_bytes_max as u64 + 2 * block,
                 ),
                 line("the rest of the process", "", 1, PROCESS_BYTES),
-            ],
+            ]
+            .into_iter()
+            .chain(self.kafka_memory(shards))
+            .collect(),
         }
+    }
+
+    fn kafka_memory(&self, shards: usize) -> Vec<MemoryLine> {
+        let lanes = self.kafka.lanes(shards) as u64;
+        if lanes == 0 {
+            return Vec::new();
+        }
+        let keys = "kafka.producers, kafka.queue_bytes_max";
+        let queue = self.kafka.queue_bytes_max as u64;
+        let block = BLOCK_BYTES_MAX as u64;
+        let line = |what, keys, count, each_bytes| MemoryLine { what, keys, count, each_bytes };
+        vec![
+            line("blocks queued for Kafka", keys, lanes, queue),
+            line("Kafka's producers", keys, lanes, PRODUCER_BYTES),
+            line("blocks handed on for a direct insert", "", shards as u64, HANDED_BLOCKS * block),
+        ]
     }
 }
 

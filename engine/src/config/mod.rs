@@ -5,6 +5,7 @@
 //! [`keys::KEYS`], and the rules between values hold.
 
 mod flags;
+mod kafka;
 mod keys;
 mod layers;
 mod memory;
@@ -14,9 +15,10 @@ mod sections;
 mod tests;
 
 pub use flags::RunArgs;
+pub use kafka::{Ack, Compression, Kafka, PINNED_PROPERTIES, Properties};
 pub use keys::{KEYS, Key, Kind};
 pub use layers::{ConfigError, ENV_PREFIX};
-pub use memory::{MemoryLine, MemoryPlan, memory_budget_of_machine};
+pub use memory::{HANDED_BLOCKS, MemoryLine, MemoryPlan, memory_budget_of_machine};
 pub use sections::{
     Admin, Clickhouse, Config, Cors, Driver, Journal, KeySource, Limits, Secret, Server,
 };

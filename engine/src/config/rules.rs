@@ -1,6 +1,6 @@
 //! The rules between values; each key's own range is in [`super::keys`].
 
-use super::{Config, ConfigError};
+use super::{Ack, Config, ConfigError};
 
 fn conflict(
     key: &'static str,
@@ -63,12 +63,34 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             "raise it, or lower clickhouse.retry_min_ms",
         ));
     }
+    check_kafka(config)?;
     if config.admin.listen == config.server.listen && config.server.listen.port() != 0 {
         return Err(conflict(
             "admin.listen",
             config.admin.listen,
             "another address than server.listen",
             "give it a port of its own",
+        ));
+    }
+    Ok(())
+}
+
+fn check_kafka(config: &Config) -> Result<(), ConfigError> {
+    let kafka = &config.kafka;
+    if kafka.ack == Ack::Kafka && !kafka.is_configured() {
+        return Err(conflict(
+            "kafka.ack",
+            "kafka",
+            "auto or journal while kafka.brokers is empty",
+            "name the brokers, or leave it out",
+        ));
+    }
+    if kafka.direct_insert_after_ms < kafka.stall_ms {
+        return Err(conflict(
+            "kafka.direct_insert_after_ms",
+            kafka.direct_insert_after_ms,
+            format!("at least kafka.stall_ms ({})", kafka.stall_ms),
+            "raise it, or lower kafka.stall_ms",
         ));
     }
     Ok(())

@@ -1,5 +1,7 @@
-//! The configuration as plain data, one struct per section of the file, with the defaults.
+//! The configuration as plain data, one struct per section of the file, with the defaults. `[kafka]`
+//! is in [`super::kafka`].
 
+use super::Kafka;
 use proto::limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ pub struct Config {
     pub journal: Journal,
     pub keys: KeySource,
     pub clickhouse: Clickhouse,
+    pub kafka: Kafka,
     pub cors: Cors,
 }
 

@@ -93,12 +93,15 @@ fn every_key_refuses_a_wrong_value_and_says_what_would_be_right() {
             Kind::Name => vec!["\"a b\"".into(), "\"1a\"".into(), "\"\"".into()],
             Kind::Text | Kind::Secret => vec!["\"a\\u0000\"".into(), "5".into()],
             Kind::Origins => vec!["[\"*\", \"http://a\"]".into(), "[\"a\"]".into(), "[1]".into()],
+            Kind::Brokers => vec!["\"a b\"".into(), "\"a,,b\"".into(), "9092".into()],
+            Kind::Topic => vec!["\"a b\"".into(), "\"..\"".into(), "\"\"".into()],
+            Kind::Properties => vec!["\"x\"".into(), "{ \"A B\" = 1 }".into()],
         };
         for value in wrong {
             let file = format!("[{section}]\n{name} = {value}");
             let range = key.range();
             check_refused(&file, &[key.name, &range, key.advice, "engine.toml"]);
-            let secret = matches!(key.kind, Kind::Secret | Kind::Url);
+            let secret = matches!(key.kind, Kind::Secret | Kind::Url | Kind::Properties);
             let shown = value.replace("\\u0000", "\\0");
             check_refused(&file, &[if secret { "(hidden)" } else { &shown }]);
         }
@@ -110,7 +113,7 @@ fn every_key_is_a_field() {
     for key in KEYS {
         let (section, name) = key.name.split_once('.').unwrap();
         let value = match key.kind {
-            Kind::Count { .. } | Kind::Bytes { .. } => continue,
+            Kind::Count { .. } | Kind::Bytes { .. } | Kind::Properties => continue,
             Kind::Address => "127.0.0.1:7777",
             Kind::Choice(words) => words[0],
             Kind::Url => "http://127.0.0.1:7777",
@@ -161,6 +164,11 @@ fn values_that_contradict_each_other_are_refused() {
     check_refused("[journal]\nbuffers = 4\nwrites_in_flight_max = 3", &["journal.buffers", "5"]);
     check_refused("[journal]\nbacklog_bytes_max = 1000", &["backlog_bytes_max", "two segments"]);
     check_refused("[clickhouse]\nretry_min_ms = 9\nretry_max_ms = 8", &["retry_max_ms", "9"]);
+    check_refused("[kafka]\nack = \"kafka\"", &["kafka.ack", "kafka.brokers"]);
+    check_refused(
+        "[kafka]\nstall_ms = 5000\ndirect_insert_after_ms = 4000",
+        &["kafka.direct_insert_after_ms", "5000"],
+    );
     check_refused("[admin]\nlisten = \"127.0.0.1:8080\"", &["admin.listen", "port of its own"]);
 }
 
@@ -211,6 +219,52 @@ fn secrets_are_never_printed() {
 }
 
 #[test]
+fn properties_come_from_every_layer_and_are_never_printed() {
+    let file =
+        "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\nssl.ca.location = \"/ca\"";
+    let environment = [
+        ("UNMOGROWP_ENGINE__KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2"),
+        ("UNMOGROWP_ENGINE__KAFKA__BROKERS", "a:9092,b"),
+    ];
+    let set = ["kafka.properties.sasl.username=u"];
+    let config = loaded(file, &environment, &set).unwrap();
+    let pairs = [
+        ("sasl.password", "hunter2"),
+        ("sasl.username", "u"),
+        ("security.protocol", "SASL_SSL"),
+        ("ssl.ca.location", "/ca"),
+    ];
+    let read = config.kafka.properties.0.iter().map(|(name, value)| (&**name, &**value));
+    assert_eq!(read.collect::<Vec<_>>(), pairs);
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_property_that_the_engine_sets_is_refused_by_its_name() {
+    check_refused("[kafka.properties]\nacks = \"1\"", &["kafka.properties.acks", "engine.toml"]);
+    check_refused(
+        "[kafka.properties]\nenable.idempotence = false",
+        &["kafka.properties.enable.idempotence"],
+    );
+    let set = ["kafka.properties.transactional.id=hunter2"];
+    let error = format!("{:#}", loaded("", &[], &set).expect_err("it is pinned"));
+    assert!(error.contains("transactional.id") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn lanes_follow_shards_and_producers() {
+    let check = |set: &[&str], shards: usize, lanes: usize| {
+        assert_eq!(loaded("", &[], set).unwrap().kafka.lanes(shards), lanes, "{set:?} {shards}");
+    };
+    check(&[], 4, 0);
+    check(&["kafka.brokers=h:1"], 4, 4);
+    check(&["kafka.brokers=h:1"], 64, 8);
+    check(&["kafka.brokers=h:1", "kafka.producers=16"], 64, 16);
+    check(&["kafka.brokers=h:1", "kafka.producers=16"], 2, 2);
+    check(&["kafka.brokers=h:1"], 0, 1);
+}
+
+#[test]
 fn the_memory_plan_adds_up_and_grows_with_each_limit() {
     let plan = Config::default().memory_worst_case(2);
     assert_eq!(
@@ -232,6 +286,11 @@ fn the_memory_plan_adds_up_and_grows_with_each_limit() {
         assert!(larger.total_bytes() > plan.total_bytes(), "{set}");
     }
     assert!(Config::default().memory_worst_case(3).total_bytes() > plan.total_bytes());
+    let kafka = loaded("", &[], &["kafka.brokers=h:1"]).unwrap().memory_worst_case(2);
+    assert!(kafka.total_bytes() > plan.total_bytes());
+    let larger = ["kafka.brokers=h:1", "kafka.queue_bytes_max=64MiB"];
+    let larger = loaded("", &[], &larger).unwrap().memory_worst_case(2);
+    assert!(larger.total_bytes() > kafka.total_bytes());
 }
 
 #[test]

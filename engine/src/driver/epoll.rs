@@ -73,7 +73,8 @@ impl Epoll {
             let timeout_ms = if self.shard().has_work() {
                 0
             } else {
-                next_tick_us.saturating_sub(self.clock.now().monotonic_us).div_ceil(1_000) as i32
+                let until_us = next_tick_us.min(self.seat.shard.next_deadline_us());
+                until_us.saturating_sub(self.clock.now().monotonic_us).div_ceil(1_000) as i32
             };
             let count = self.poller.wait(&mut events, timeout_ms)?;
             let now = self.clock.now();

@@ -164,7 +164,8 @@ impl Uring {
         let wait_us = if self.seat.shard.has_work() {
             0
         } else {
-            next_tick_us.saturating_sub(self.clock.now().monotonic_us)
+            let until_us = next_tick_us.min(self.seat.shard.next_deadline_us());
+            until_us.saturating_sub(self.clock.now().monotonic_us)
         };
         let timeout =
             Timespec::new().sec(wait_us / 1_000_000).nsec((wait_us % 1_000_000 * 1_000) as u32);

@@ -18,12 +18,17 @@ pub struct BatchLimits {
     pub chain_bytes_max: usize,
     /// How long a batch that is not full waits for more.
     pub linger: Duration,
+    /// How long a chain waits for its next block. `None`: it surely comes. Where it may have gone
+    /// another way, what is here goes alone then.
+    pub chain_wait: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
 pub struct BatchBlock {
     pub source: usize,
     pub block: Block,
+    /// Counts the blocks of a source as they came, which need not be in the order of sequences.
+    ticket: u64,
 }
 
 /// What one INSERT sends. Never empty, of one row layout.
@@ -41,10 +46,14 @@ pub struct Batch {
 #[derive(Default)]
 struct Source {
     /// Blocks whose last request goes on in a block that is not here yet.
-    chain: Vec<Block>,
+    chain: Vec<BatchBlock>,
     chain_bytes: usize,
-    /// Sequences taken and not yet marked, in order, and whether each is finished.
+    /// When the last of them came.
+    chain_since: Option<Instant>,
+    /// Sequences taken and not yet marked, as they came, and whether each is finished.
     unmarked: VecDeque<(u64, bool)>,
+    /// Ticket of the first of them.
+    first_ticket: u64,
 }
 
 pub struct Batcher {
@@ -52,6 +61,7 @@ pub struct Batcher {
     sources: Vec<Source>,
     open: Option<Batch>,
     sealed: VecDeque<Batch>,
+    /// Sources and tickets.
     in_flight: HashMap<u64, Vec<(usize, u64)>>,
     next_id: u64,
 }
@@ -76,22 +86,38 @@ impl Batcher {
 
     pub fn push(&mut self, source: usize, block: Block, now: Instant) {
         let from = &mut self.sources[source];
+        let ticket = from.first_ticket + from.unmarked.len() as u64;
         from.unmarked.push_back((block.header.id.sequence, false));
         from.chain_bytes += block.payload.len();
         // One layout per INSERT, and so per chain.
         let ends = !block.header.continues() || from.chain_bytes >= self.limits.chain_bytes_max;
-        from.chain.push(block);
+        from.chain.push(BatchBlock { source, block, ticket });
+        from.chain_since = Some(now);
         if ends {
-            from.chain_bytes = 0;
-            let unit = std::mem::take(&mut from.chain);
-            self.append(source, unit, now);
+            self.end_chain(source, now);
         }
     }
 
-    fn append(&mut self, source: usize, unit: Vec<Block>, now: Instant) {
-        let rows: usize = unit.iter().map(|block| block.header.row_count as usize).sum();
-        let bytes: usize = unit.iter().map(|block| block.payload.len()).sum();
-        let layout = unit[0].header.layout;
+    fn end_chain(&mut self, source: usize, now: Instant) {
+        let from = &mut self.sources[source];
+        (from.chain_bytes, from.chain_since) = (0, None);
+        let unit = std::mem::take(&mut from.chain);
+        self.append(unit, now);
+    }
+
+    fn cut_chains(&mut self, now: Instant) {
+        let Some(wait) = self.limits.chain_wait else { return };
+        for source in 0..self.sources.len() {
+            if self.sources[source].chain_since.is_some_and(|since| now >= since + wait) {
+                self.end_chain(source, now);
+            }
+        }
+    }
+
+    fn append(&mut self, unit: Vec<BatchBlock>, now: Instant) {
+        let rows: usize = unit.iter().map(|entry| entry.block.header.row_count as usize).sum();
+        let bytes: usize = unit.iter().map(|entry| entry.block.payload.len()).sum();
+        let layout = unit[0].block.header.layout;
         let fits = |open: &Batch| {
             open.layout == layout
                 && open.rows + rows <= self.limits.rows_max
@@ -107,7 +133,7 @@ impl Batcher {
         });
         open.rows += rows;
         open.bytes += bytes;
-        open.blocks.extend(unit.into_iter().map(|block| BatchBlock { source, block }));
+        open.blocks.extend(unit);
         if open.rows >= self.limits.rows_max || open.bytes >= self.limits.bytes_max {
             self.seal();
         }
@@ -120,14 +146,14 @@ impl Batcher {
     /// The next batch to send: a full one, or one that has waited long enough, or with `flush` any.
     /// It counts as in flight until [`Batcher::done`].
     pub fn take(&mut self, now: Instant, flush: bool) -> Option<Batch> {
+        self.cut_chains(now);
         if self.sealed.is_empty() && self.open.as_ref().is_some_and(|open| flush || now >= open.due)
         {
             self.seal();
         }
         let batch = self.sealed.pop_front()?;
-        let sequences =
-            batch.blocks.iter().map(|entry| (entry.source, entry.block.header.id.sequence));
-        self.in_flight.insert(batch.id, sequences.collect());
+        let tickets = batch.blocks.iter().map(|entry| (entry.source, entry.ticket));
+        self.in_flight.insert(batch.id, tickets.collect());
         Some(batch)
     }
 
@@ -137,27 +163,27 @@ impl Batcher {
     }
 
     /// Batch `id` is finished for good. Gives, for each source whose contiguous prefix grew, the
-    /// last sequence of it.
+    /// last sequence of it, in the order in which the blocks came.
     pub fn done(&mut self, id: u64) -> Vec<(usize, u64)> {
         let finished = self.in_flight.remove(&id).expect("a batch is taken before it is done");
         let mut touched: Vec<usize> = Vec::new();
-        for (source, sequence) in finished {
-            let unmarked = &mut self.sources[source].unmarked;
-            let at = unmarked
-                .binary_search_by_key(&sequence, |(sequence, _)| *sequence)
-                .expect("an unfinished block is unmarked");
-            unmarked[at].1 = true;
+        for (source, ticket) in finished {
+            let from = &mut self.sources[source];
+            let at = ticket.checked_sub(from.first_ticket).map(|at| at as usize);
+            let entry = at.and_then(|at| from.unmarked.get_mut(at));
+            entry.expect("an unfinished block is unmarked").1 = true;
             if !touched.contains(&source) {
                 touched.push(source);
             }
         }
         let mut marks = Vec::new();
         for source in touched {
-            let unmarked = &mut self.sources[source].unmarked;
+            let from = &mut self.sources[source];
             let mut through = None;
-            while let Some((sequence, true)) = unmarked.front().copied() {
+            while let Some((sequence, true)) = from.unmarked.front().copied() {
                 through = Some(sequence);
-                unmarked.pop_front();
+                from.unmarked.pop_front();
+                from.first_ticket += 1;
             }
             marks.extend(through.map(|sequence| (source, sequence)));
         }

@@ -9,6 +9,7 @@ const LIMITS: BatchLimits = BatchLimits {
     bytes_max: 1_000,
     chain_bytes_max: 2_000,
     linger: Duration::from_millis(200),
+    chain_wait: None,
 };
 
 fn block(source: usize, sequence: u64, rows: u32, bytes: usize, continues: bool) -> Block {
@@ -170,4 +171,30 @@ proptest! {
             prop_assert_eq!(marked[source] as usize, sent[source].len());
         }
     }
+}
+
+#[test]
+fn blocks_may_come_again_and_out_of_order() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(LIMITS, 1);
+    for sequence in [9, 4, 5] {
+        batcher.push(0, block(0, sequence, 10, 10, false), now);
+    }
+    let batches: Vec<Batch> = std::iter::from_fn(|| batcher.take(now, false)).collect();
+    assert_eq!(batcher.done(batches[1].id), []);
+    assert_eq!(batcher.done(batches[0].id), [(0, 4)], "9 came before 4");
+    assert_eq!(batcher.done(batches[2].id), [(0, 5)]);
+}
+
+#[test]
+fn a_chain_whose_end_went_another_way_goes_alone_after_a_while() {
+    let now = Instant::now();
+    let wait = Duration::from_secs(1);
+    let mut batcher = Batcher::new(BatchLimits { chain_wait: Some(wait), ..LIMITS }, 1);
+    batcher.push(0, block(0, 1, 10, 10, true), now);
+    assert!(batcher.take(now + wait / 2, true).is_none());
+    assert_eq!(sequences(&batcher.take(now + wait, false).unwrap()), [1]);
+    let mut patient = Batcher::new(LIMITS, 1);
+    patient.push(0, block(0, 1, 10, 10, true), now);
+    assert!(patient.take(now + 100 * wait, true).is_none());
 }

@@ -1,4 +1,5 @@
-//! Takes durable blocks from every shard's journal and INSERTs them into ClickHouse.
+//! Takes durable blocks from every shard's journal to Kafka ([`kafka`]), or INSERTs them into
+//! ClickHouse: without Kafka all of them, with it what Kafka does not take.
 //!
 //! Owns batches, tokens, retries, the breaker and dead letters. Knows a journal only as a
 //! [`BlockSource`], and of SQL one INSERT. The deciding parts ([`Batcher`], and from `proto` breaker,
@@ -12,21 +13,88 @@
 mod batcher;
 pub mod dead;
 mod insert;
+pub mod kafka;
 mod run;
 mod source;
 
 pub use batcher::{Batch, BatchBlock, BatchLimits, Batcher};
-pub use source::{BlockSource, SourceError};
+pub use source::{BlockSource, Blocks, Frame, FrameSource, SourceError};
 
 use crate::admin::Health;
 use crate::config::Config;
-use crate::metrics::ForwardCounters;
+use crate::metrics::{ForwardCounters, Metrics};
 use anyhow::Context;
+use kafka::{Bell, KafkaLanes, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+/// How long an INSERT of the direct route waits for more rows.
+const DIRECT_LINGER: Duration = Duration::from_millis(500);
+/// The next block of a chain may have gone to Kafka.
+const DIRECT_CHAIN_WAIT: Duration = Duration::from_secs(1);
+
+/// All that takes blocks out of the journals: the lanes to Kafka, where it is configured, and the
+/// forwarder.
+pub struct Forwarding {
+    lanes: Option<KafkaLanes>,
+    forwarder: Forwarder,
+}
+
+impl Forwarding {
+    /// `bells` has one for each lane, none without Kafka; see [`KafkaLanes::start`].
+    pub fn start(
+        config: &Config,
+        sources: Vec<Source>,
+        bells: &[Arc<Bell>],
+        metrics: &Metrics,
+        health: &Arc<Health>,
+    ) -> anyhow::Result<Forwarding> {
+        let (counters, health_of_forwarder) = (metrics.forward(), Arc::clone(health));
+        if bells.is_empty() {
+            let blocks = |source: Source| Box::new(Blocks(source.frames)) as Box<dyn BlockSource>;
+            let sources = sources.into_iter().map(blocks).collect();
+            let forwarder = Forwarder::start(config, sources, counters, health_of_forwarder)?;
+            return Ok(Forwarding { lanes: None, forwarder });
+        }
+        let (lanes, direct) = KafkaLanes::start(config, sources, bells, metrics, health)?;
+        let pace = (DIRECT_LINGER, Some(DIRECT_CHAIN_WAIT));
+        let forwarder = Forwarder::begin(config, pace, direct, counters, health_of_forwarder)?;
+        Ok(Forwarding { lanes: Some(lanes), forwarder })
+    }
+
+    /// Whether every block that the journals had when they were last asked has arrived and is marked.
+    pub fn is_idle(&self) -> bool {
+        match &self.lanes {
+            // What the forwarder has is not done for its lane either.
+            Some(lanes) => lanes.is_idle(),
+            None => self.forwarder.is_idle(),
+        }
+    }
+
+    /// Hands on what there is until `deadline`, or until nobody takes it; the rest stays in the
+    /// journal. Gives whether nothing is left.
+    pub fn stop(self, deadline: Instant) -> bool {
+        let Forwarding { lanes, forwarder } = self;
+        let Some(mut lanes) = lanes else { return forwarder.stop(deadline) };
+        // The lanes first: what they hand on last must find the forwarder running.
+        lanes.stop(deadline);
+        let empty = lanes.is_idle();
+        forwarder.stop(deadline.min(Instant::now()));
+        empty
+    }
+}
+
+fn be_nice(nice: i32) {
+    // On Linux this is the calling thread's alone.
+    if nice != 0
+        && let Err(error) = rustix::process::nice(nice)
+    {
+        tracing::warn!(%error, nice, "a forwarding thread keeps its priority");
+    }
+}
 
 /// The forwarder's thread.
 pub struct Forwarder {
@@ -43,6 +111,18 @@ impl Forwarder {
         counters: Arc<ForwardCounters>,
         health: Arc<Health>,
     ) -> anyhow::Result<Forwarder> {
+        let linger = Duration::from_millis(config.clickhouse.linger_ms);
+        Forwarder::begin(config, (linger, None), sources, counters, health)
+    }
+
+    /// `pace`: how long a batch waits for more, and a chain for its next block.
+    fn begin(
+        config: &Config,
+        pace: (Duration, Option<Duration>),
+        sources: Vec<Box<dyn BlockSource>>,
+        counters: Arc<ForwardCounters>,
+        health: Arc<Health>,
+    ) -> anyhow::Result<Forwarder> {
         let nice = config.server.nice;
         let (stop, stopped) = watch::channel(None);
         let idle = Arc::new(AtomicBool::new(false));
@@ -53,16 +133,11 @@ impl Forwarder {
         let dead = dead::DeadLetters::open(&config.journal.dir.join("dead"))
             .context("cannot open the dead letters")?;
         let runner =
-            run::Runner::new(config, sources, dead, counters, health, idle.clone(), stopped)?;
+            run::Runner::new(config, pace, sources, dead, counters, health, idle.clone(), stopped)?;
         let thread = std::thread::Builder::new()
             .name("forwarder".to_owned())
             .spawn(move || {
-                // On Linux this is the calling thread's alone.
-                if nice != 0
-                    && let Err(error) = rustix::process::nice(nice)
-                {
-                    tracing::warn!(%error, nice, "the forwarder keeps its priority");
-                }
+                be_nice(nice);
                 runtime.block_on(runner.run());
             })
             .context("cannot start the forwarder's thread")?;

@@ -76,6 +76,7 @@ pub(super) struct Runner {
 impl Runner {
     pub fn new(
         config: &Config,
+        (linger, chain_wait): (Duration, Option<Duration>),
         sources: Vec<Box<dyn BlockSource>>,
         dead: DeadLetters,
         counters: Arc<ForwardCounters>,
@@ -88,7 +89,8 @@ impl Runner {
             rows_max: clickhouse.rows_per_insert_max,
             bytes_max: clickhouse.bytes_per_insert_max,
             chain_bytes_max: config.limits.body_bytes_max + 2 * BLOCK_BYTES_MAX,
-            linger: Duration::from_millis(clickhouse.linger_ms),
+            linger,
+            chain_wait,
         };
         let open_for = Duration::from_millis(clickhouse.breaker_open_ms);
         Ok(Runner {
@@ -284,7 +286,9 @@ impl Desk {
             Err(error) => {
                 tracing::error!(shard = index, %error, "no blocks from this journal");
                 match error {
-                    SourceError::Retry(_) => slot.retry_at = Some(now + FILE_RETRY),
+                    SourceError::Retry(_) | SourceError::Lost { .. } => {
+                        slot.retry_at = Some(now + FILE_RETRY);
+                    }
                     SourceError::Fatal(text) => {
                         slot.failed = true;
                         let text = format!("shard {index}: {text}");

@@ -19,6 +19,7 @@ use proto::{BlockHeader, BlockId, JournalId};
 
 use super::buffer::{BlockBuffer, BufferPool, SLACK_BYTES, frame_bytes};
 use super::catalog::{Segment, Shared, SpaceState};
+use super::keeper::Waker;
 use super::segment::FRAMES_OFFSET;
 use super::storage::SegmentFile;
 use super::tail::{TailBlock, TailSender};
@@ -150,6 +151,8 @@ pub(super) struct AppenderParts {
     /// Wakes the keeper when a spare was taken.
     pub keeper: Sender<()>,
     pub tail: TailSender,
+    /// Told when blocks are there for the feed.
+    pub on_release: Option<(Waker, usize)>,
 }
 
 pub struct Appender {
@@ -351,10 +354,18 @@ impl Appender {
             self.parts.shared.publish(self.synced_through, self.released_through, live_end);
             self.lists.push(blocks);
         }
+        if let Some((waker, shard)) = &self.parts.on_release {
+            waker(*shard);
+        }
     }
 
     pub fn synced_through(&self) -> u64 {
         self.synced_through
+    }
+
+    /// All up to here has arrived where the feed's owner sent it.
+    pub fn forwarded_through(&self) -> u64 {
+        self.parts.shared.forwarded_through()
     }
 
     pub fn failed(&self) -> Option<&JournalFailed> {

@@ -73,6 +73,8 @@ pub(super) struct FeedParts {
 pub struct Feed {
     parts: FeedParts,
     next_sequence: u64,
+    /// The first that was never given out, where [`Feed::seek`] went back before it.
+    unread: u64,
     /// Taken from the tail and ahead of what comes next.
     ahead: Option<Delivery>,
     position: Option<Position>,
@@ -96,6 +98,7 @@ impl Feed {
     pub(super) fn new(parts: FeedParts) -> Feed {
         Feed {
             next_sequence: parts.shared.forwarded_through() + 1,
+            unread: 0,
             parts,
             ahead: None,
             position: None,
@@ -150,7 +153,7 @@ impl Feed {
     /// call or, where the last was just written, with a later one of any method; then segments are
     /// free.
     pub fn mark_forwarded(&mut self, sequence: u64) -> Result<(), FeedError> {
-        assert!(sequence < self.next_sequence, "only what was given out can have arrived");
+        assert!(sequence < self.first_unread(), "only what was given out can have arrived");
         if sequence > self.parts.shared.forwarded_through() {
             self.parts.shared.set_forwarded(sequence);
             self.unsaved = Some(sequence);
@@ -160,8 +163,26 @@ impl Feed {
 
     /// Begins again behind the last forwarded block.
     pub fn rewind(&mut self) {
-        self.next_sequence = self.parts.shared.forwarded_through() + 1;
+        self.seek(self.parts.shared.forwarded_through() + 1);
         self.position = None;
+    }
+
+    /// The next block is the one of `sequence`, which was given out before, or is
+    /// [`Feed::first_unread`].
+    pub fn seek(&mut self, sequence: u64) {
+        self.unread = self.first_unread();
+        assert!(sequence <= self.unread, "what was never given out comes in order");
+        self.next_sequence = sequence;
+    }
+
+    /// The first sequence that was never given out.
+    pub fn first_unread(&self) -> u64 {
+        self.unread.max(self.next_sequence)
+    }
+
+    /// Whether there is a block that was never given out.
+    pub fn has_unread(&self) -> bool {
+        self.first_unread() <= self.parts.shared.released_through()
     }
 
     pub fn backlog(&self) -> Backlog {

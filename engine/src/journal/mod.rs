@@ -121,6 +121,9 @@ pub struct JournalConfig {
     pub keeper_thread: bool,
     /// Called from the keeper's thread; must not block.
     pub waker: Option<Waker>,
+    /// Called from the shard's thread with its index, once for each completed write that released
+    /// blocks; must not block.
+    pub on_release: Option<Waker>,
 }
 
 impl Default for JournalConfig {
@@ -139,6 +142,7 @@ impl Default for JournalConfig {
             boot_id: None,
             keeper_thread: true,
             waker: None,
+            on_release: None,
         }
     }
 }
@@ -321,6 +325,7 @@ impl Journal {
             spares,
             keeper: self.keeper.wake(),
             tail: tail_sender,
+            on_release: self.config.on_release.clone().map(|waker| (waker, shard_index)),
         });
         let feed = self.feed(dir, &report, &shared, tail);
         Ok(OpenedJournal { appender, feed, status: ShardStatus { shared }, report })

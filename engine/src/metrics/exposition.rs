@@ -2,8 +2,10 @@
 
 use super::histogram::Merged;
 use super::process::ProcessFigures;
-use super::{FRAMING_REJECTS_MAX, ForwardCounters, ShardCounters, TimeoutKind, get, outcome_index};
+use super::{FRAMING_REJECTS_MAX, ForwardCounters, KafkaCounters, ShardCounters, TimeoutKind};
+use super::{get, outcome_index};
 use crate::admin::{Health, Level};
+use crate::forward::kafka::SendFailure;
 use crate::keys::KeyStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
@@ -29,6 +31,7 @@ pub struct Metrics {
     process: Registry,
     shards: Vec<Arc<ShardCounters>>,
     forward: Arc<ForwardCounters>,
+    lanes: Vec<Arc<KafkaCounters>>,
     keys: Arc<KeyStats>,
 }
 
@@ -39,6 +42,16 @@ impl Metrics {
         framing_labels: &'static [&'static str],
         health: Arc<Health>,
     ) -> Self {
+        Metrics::with_lanes(shards, 0, framing_labels, health)
+    }
+
+    /// The same, with so many lanes to Kafka.
+    pub fn with_lanes(
+        shards: usize,
+        lanes: usize,
+        framing_labels: &'static [&'static str],
+        health: Arc<Health>,
+    ) -> Self {
         assert!(
             framing_labels.len() <= FRAMING_REJECTS_MAX,
             "every framing reject has its counter"
@@ -46,17 +59,19 @@ impl Metrics {
         let shards: Vec<Arc<ShardCounters>> = (0..shards).map(|_| Arc::default()).collect();
         let forward = Arc::<ForwardCounters>::default();
         let keys = Arc::<KeyStats>::default();
+        let lanes: Vec<Arc<KafkaCounters>> = (0..lanes).map(|_| Arc::default()).collect();
         let mut registry = Registry::with_prefix("unmogrowp");
         registry.register_collector(Box::new(Scrape {
             shards: shards.clone(),
             forward: forward.clone(),
+            lanes: lanes.clone(),
             keys: keys.clone(),
             framing_labels,
             health,
         }));
         let mut process = Registry::default();
         process.register_collector(Box::new(ProcessFigures));
-        Metrics { registry, process, shards, forward, keys }
+        Metrics { registry, process, shards, forward, lanes, keys }
     }
 
     pub fn shard(&self, index: usize) -> Arc<ShardCounters> {
@@ -65,6 +80,10 @@ impl Metrics {
 
     pub fn forward(&self) -> Arc<ForwardCounters> {
         self.forward.clone()
+    }
+
+    pub fn lane(&self, index: usize) -> Arc<KafkaCounters> {
+        self.lanes[index].clone()
     }
 
     pub fn keys(&self) -> Arc<KeyStats> {
@@ -85,6 +104,7 @@ impl Metrics {
 struct Scrape {
     shards: Vec<Arc<ShardCounters>>,
     forward: Arc<ForwardCounters>,
+    lanes: Vec<Arc<KafkaCounters>>,
     keys: Arc<KeyStats>,
     framing_labels: &'static [&'static str],
     health: Arc<Health>,
@@ -96,6 +116,9 @@ impl Collector for Scrape {
         self.encode_http(&mut out)?;
         self.encode_journal(&mut out)?;
         self.encode_forwarder(&mut out)?;
+        if !self.lanes.is_empty() {
+            self.encode_kafka(&mut out)?;
+        }
         self.encode_keys(&mut out)?;
         self.encode_health(&mut out)
     }
@@ -248,6 +271,56 @@ impl Scrape {
             "1 while ClickHouse refuses everything that is sent: somebody must look",
             None,
             get(&forward.stopped),
+        )
+    }
+
+    fn encode_kafka(&self, out: &mut Page<'_>) -> fmt::Result {
+        let sum = |field: fn(&KafkaCounters) -> &AtomicU64| {
+            self.lanes.iter().map(|lane| get(field(lane))).sum()
+        };
+        let bytes = Some(Unit::Bytes);
+        out.counter("kafka_records", "Blocks that Kafka has", None, sum(|l| &l.records))?;
+        out.counter("kafka_sent", "Their bytes", bytes.clone(), sum(|l| &l.bytes))?;
+        let failures = SendFailure::ALL.into_iter().map(|kind| {
+            let of_kind = self.lanes.iter().map(|lane| get(&lane.failures[kind as usize]));
+            (kind.as_str().to_owned(), of_kind.sum())
+        });
+        out.counters("kafka_failures", "Records not delivered, by what follows", "kind", failures)?;
+        let delivery = Merged::of(self.lanes.iter().map(|lane| &lane.delivery_us));
+        out.histogram("kafka_delivery", "From sending a record to its acknowledgement", &delivery)?;
+        out.gauge(
+            "kafka_in_flight",
+            "Blocks sent and not acknowledged",
+            bytes,
+            sum(|l| &l.in_flight_bytes),
+        )?;
+        out.counter(
+            "kafka_direct_blocks",
+            "Blocks handed on to be inserted directly",
+            None,
+            sum(|l| &l.direct_blocks),
+        )?;
+        out.counter(
+            "kafka_producers_remade",
+            "Producers made anew after a fatal error",
+            None,
+            sum(|l| &l.producers_remade),
+        )?;
+        let each = |field: fn(&KafkaCounters) -> &AtomicU64| {
+            let values = self.lanes.iter().map(move |lane| get(field(lane)));
+            values.enumerate().map(|(index, value)| (index.to_string(), value))
+        };
+        out.gauges(
+            "kafka_breaker_state",
+            "Circuit breaker to Kafka: 0 closed, 1 half-open, 2 open",
+            "producer",
+            each(|l| &l.breaker_state),
+        )?;
+        out.gauges(
+            "kafka_route",
+            "How blocks go: 0 through Kafka, 1 directly into ClickHouse",
+            "producer",
+            each(|l| &l.route),
         )
     }
 

@@ -7,11 +7,13 @@
 mod exposition;
 mod forwarding;
 mod histogram;
+mod kafka;
 mod process;
 
 pub use exposition::{Metrics, PROMETHEUS_CONTENT_TYPE};
 pub use forwarding::ForwardCounters;
 pub use histogram::{HISTOGRAM_BUCKETS, Histogram};
+pub use kafka::KafkaCounters;
 
 use proto::ErrorCode;
 use std::sync::atomic::{AtomicU64, Ordering};

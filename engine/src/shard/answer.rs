@@ -35,10 +35,19 @@ impl Shard {
         self.render_ready(connection);
     }
 
-    /// Renders the answers at the front whose blocks are synced.
+    /// All blocks up to here are acknowledged.
+    #[inline]
+    pub(super) fn acked_through(&self) -> u64 {
+        match &self.delivery {
+            None => self.journal.synced_through(),
+            Some(delivery) => delivery.acked_through(),
+        }
+    }
+
+    /// Renders the answers at the front whose blocks are acknowledged.
     fn render_ready(&mut self, connection: &mut Connection) {
-        let synced_through = self.journal.synced_through();
-        while connection.answers.front().is_some_and(|first| first.sequence <= synced_through) {
+        let acked_through = self.acked_through();
+        while connection.answers.front().is_some_and(|first| first.sequence <= acked_through) {
             let answer = connection.answers.pop_front().expect("there is a first one");
             if connection.out.capacity() == 0 {
                 connection.out = self.spare_buffers.pop().unwrap_or_default();
@@ -279,13 +288,20 @@ impl Shard {
         }
     }
 
-    /// Blocks up to `synced_through` are durable: their answers go.
-    pub(super) fn release_synced(&mut self, synced_through: u64) {
-        while let Some((sequence, id)) = self.unsynced.front().copied() {
-            if sequence > synced_through {
+    /// Blocks became durable, or arrived in Kafka, or time has passed: what is acknowledged by it goes.
+    pub(super) fn release_acked(&mut self) {
+        let synced_through = self.journal.synced_through();
+        if let Some(delivery) = &mut self.delivery {
+            let journal = &self.journal;
+            let now_us = self.now.monotonic_us;
+            delivery.advance(synced_through, || journal.forwarded_through(), now_us);
+        }
+        let acked_through = self.acked_through();
+        while let Some((sequence, id)) = self.unacked.front().copied() {
+            if sequence > acked_through {
                 return;
             }
-            self.unsynced.pop_front();
+            self.unacked.pop_front();
             let Some(mut connection) = self.connections.take(id) else { continue };
             self.render_ready(&mut connection);
             if !connection.held.is_empty() {
@@ -297,7 +313,10 @@ impl Shard {
 
     /// The journal failed: what waits for a sync has an unknown outcome, and every connection ends.
     pub(super) fn fail_all(&mut self) {
-        self.unsynced.clear();
+        // What is synced stays good; Kafka is no longer waited for.
+        self.delivery = None;
+        self.release_acked();
+        self.unacked.clear();
         self.waiting.clear();
         for index in 0..self.connections.slot_count() {
             let Some(id) = self.connections.id_at(index) else { continue };

@@ -8,11 +8,14 @@
 //! - `admit`: the judgement of a head, in the contract's order
 //! - `store`: bodies into rows, rows into the journal
 //! - `answer`: answers in order, and the ends of connections
+//! - `ack`: answers that wait for Kafka
 //! - `watch`: deadlines
 //!
-//! Invariants: a 200 leaves only after every block of its events is synced; a refused request
+//! Invariants: a 200 leaves only after every block of its events is synced, whatever else it waits
+//! for; a refused request
 //! leaves no row; every queue is bounded by the limits; no call works longer than one slice.
 
+mod ack;
 mod admit;
 mod answer;
 mod limits;
@@ -31,6 +34,7 @@ use crate::json::BatchPass;
 use crate::keys::KeyCache;
 use crate::metrics::{self, ShardCounters};
 
+pub use ack::DeliveryWatch;
 pub use limits::ShardLimits;
 pub use read::HELD_FREE_BYTES;
 pub use store::INFLATING_MAX;
@@ -74,8 +78,10 @@ pub struct Shard {
     /// Since the journal refused for want of space: the largest body that it refused. `/readyz` says
     /// so until there is room for one like it.
     full_for_bytes: Option<usize>,
-    /// Requests whose block is not yet synced, in the order of their sequences.
-    unsynced: VecDeque<(u64, ConnectionId)>,
+    /// `None`: a sync is all that an answer waits for.
+    delivery: Option<ack::DeliveryWait>,
+    /// Requests whose block is not yet acknowledged, in the order of their sequences.
+    unacked: VecDeque<(u64, ConnectionId)>,
     /// Journal writes under way, by number, and when they were given out.
     writing: Vec<(u64, u64)>,
     /// Connections whose body waits for room in the journal, first come first served.
@@ -120,7 +126,8 @@ impl Shard {
             last_received_ns: 0,
             index,
             full_for_bytes: None,
-            unsynced: VecDeque::new(),
+            delivery: None,
+            unacked: VecDeque::new(),
             writing: Vec::new(),
             waiting: VecDeque::new(),
             working: VecDeque::new(),
@@ -133,6 +140,20 @@ impl Shard {
             watch_cursor: 0,
             draining: false,
         }
+    }
+
+    /// Answers wait for Kafka, too, but not longer than `deadline_us` from when their rows went to
+    /// the journal. The lane that sends this shard's blocks has the other end of `watch`.
+    pub fn wait_for_delivery(mut self, watch: Arc<DeliveryWatch>, deadline_us: u64) -> Shard {
+        let synced_through = self.journal.synced_through();
+        self.delivery = Some(ack::DeliveryWait::new(watch, deadline_us, synced_through));
+        self
+    }
+
+    /// When [`Self::turn`] must be called though nothing happens; `u64::MAX` for never.
+    #[inline]
+    pub fn next_deadline_us(&self) -> u64 {
+        self.delivery.as_ref().map_or(u64::MAX, ack::DeliveryWait::next_deadline_us)
     }
 
     /// The driver read the clock; called once per turn, before anything else of that turn.
@@ -256,9 +277,9 @@ impl Shard {
             self.counters.journal_sync_us.record(self.now.monotonic_us - since_us);
         }
         match self.journal.on_write_done(write, result) {
-            Ok(synced_through) => {
+            Ok(_) => {
                 self.stalls_in_row = 0;
-                self.release_synced(synced_through);
+                self.release_acked();
                 self.retry_waiting();
                 Ok(())
             }
@@ -274,9 +295,13 @@ impl Shard {
         self.stalls_in_row < self.working.len()
     }
 
-    /// A few slices of the long work, and what changed outside: segments made ready.
+    /// A few slices of the long work, and what changed outside: segments made ready, blocks that
+    /// arrived in Kafka.
     pub fn turn(&mut self) {
         self.journal.poll_segments();
+        if self.delivery.as_ref().is_some_and(ack::DeliveryWait::is_waiting) {
+            self.release_acked();
+        }
         // A segment that was made ready, or a buffer that came home, is room for those who wait.
         self.stalls_in_row = 0;
         if !self.waiting.is_empty() {

@@ -209,9 +209,11 @@ impl Shard {
         let Request { started_us, style, .. } = *request;
         let queued_us = self.now.monotonic_us;
         self.push_answer(connection, Answer { sequence, started_us, queued_us, style, kind });
-        if sequence > self.journal.synced_through() && self.unsynced.back() != Some(&(sequence, id))
-        {
-            self.unsynced.push_back((sequence, id));
+        if let Some(delivery) = &mut self.delivery {
+            delivery.on_accepted(sequence, self.now.monotonic_us);
+        }
+        if sequence > self.acked_through() && self.unacked.back() != Some(&(sequence, id)) {
+            self.unacked.push_back((sequence, id));
         }
     }
 

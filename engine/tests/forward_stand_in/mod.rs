@@ -1,5 +1,6 @@
 //! A stand-in for ClickHouse's HTTP, scripted, and sources of blocks in memory. The real ClickHouse
 //! comes in the integration tests.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use engine::forward::{BlockSource, SourceError};
 use proto::block::FLAG_CONTINUES;

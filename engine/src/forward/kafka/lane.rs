@@ -1,0 +1,404 @@
+//! One lane: the journals it owns, its producer, its breaker and its route, on a thread of its own.
+//!
+//! The loop moves blocks, reports and time between the pure parts ([`super::ledger`],
+//! [`super::circuit`], [`super::route`]); they decide. It sleeps until a shard, librdkafka or the
+//! direct route rings.
+
+use super::bell::Bell;
+use super::circuit::{Circuit, CircuitLimits};
+use super::failure::{SendFailure, counts_against_kafka, sort};
+use super::ledger::Wanted;
+use super::producer::{Complaint, Producer, Refusal, Report, Tag};
+use super::route::{Change, Route, RouteLimits, Signs, Way};
+use super::slot::Slot;
+use super::status::KafkaStatus;
+use crate::config::Kafka;
+use crate::forward::Frame;
+use crate::metrics::{KafkaCounters, add, set};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use proto::limits::BLOCK_BYTES_MAX;
+use rdkafka::error::RDKafkaErrorCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Blocks sent before reports get their turn again.
+const BLOCKS_PER_TURN: usize = 32;
+/// The longest sleep: checkpoints and rests of journals have no bell.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Between two attempts to make a producer, or to take blocks back from a ClickHouse that is away.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+pub struct Lane {
+    index: usize,
+    kafka: Kafka,
+    slots: Vec<Slot>,
+    bell: Arc<Bell>,
+    status: Arc<KafkaStatus>,
+    counters: Arc<KafkaCounters>,
+    idle: Arc<AtomicBool>,
+    stop: Arc<OnceLock<Instant>>,
+    producer: Option<Producer>,
+    /// Of the producer.
+    generation: u64,
+    make_at: Option<Instant>,
+    reports: (Sender<Report>, Receiver<Report>),
+    complaint: Arc<Complaint>,
+    in_flight_bytes: usize,
+    /// librdkafka's queue was full: nothing is sent before the next report.
+    queue_full: bool,
+    circuit: Circuit,
+    route: Route,
+    /// A try through Kafka may take one block.
+    try_left: bool,
+    answers_at_try: u64,
+    reclaim_at: Option<Instant>,
+    /// The last refusal that needs somebody's hand, until a delivery.
+    trouble: Option<String>,
+    shown: String,
+}
+
+/// What a lane is made from.
+pub struct LaneParts {
+    pub index: usize,
+    pub kafka: Kafka,
+    pub slots: Vec<Slot>,
+    pub bell: Arc<Bell>,
+    pub status: Arc<KafkaStatus>,
+    pub counters: Arc<KafkaCounters>,
+    pub idle: Arc<AtomicBool>,
+    /// Set to the last moment once it shall end.
+    pub stop: Arc<OnceLock<Instant>>,
+}
+
+impl Lane {
+    pub fn new(parts: LaneParts) -> Lane {
+        let LaneParts { index, kafka, slots, bell, status, counters, idle, stop } = parts;
+        let open_for = Duration::from_millis(kafka.breaker_open_ms);
+        let stall = Duration::from_millis(kafka.stall_ms);
+        let circuit = CircuitLimits { failures_max: kafka.breaker_failures, open_for, stall };
+        let direct_after = Duration::from_millis(kafka.direct_insert_after_ms);
+        let route = RouteLimits { direct_after, try_every: open_for, try_for: stall };
+        Lane {
+            index,
+            kafka,
+            slots,
+            bell,
+            status,
+            counters,
+            idle,
+            stop,
+            producer: None,
+            generation: 0,
+            make_at: None,
+            reports: unbounded(),
+            complaint: Arc::default(),
+            in_flight_bytes: 0,
+            queue_full: false,
+            circuit: Circuit::new(circuit),
+            route: Route::new(route),
+            try_left: false,
+            answers_at_try: 0,
+            reclaim_at: None,
+            trouble: None,
+            shown: String::new(),
+        }
+    }
+
+    pub fn run(mut self) {
+        self.bell.answer_here();
+        loop {
+            let now = Instant::now();
+            self.make_producer(now);
+            self.take_reports(now);
+            self.settle(now);
+            self.judge(now);
+            let more = self.pull(now);
+            self.show();
+            let idle = self.slots.iter().all(Slot::is_idle);
+            self.idle.store(idle, Ordering::Release);
+            if let Some(deadline) = self.stop.get()
+                && (idle || now >= *deadline || self.is_away())
+            {
+                break;
+            }
+            if !more {
+                self.bell.wait(self.pause(now));
+            }
+        }
+        for slot in &self.slots {
+            slot.set_acks(false);
+        }
+    }
+
+    /// Where a stop need not wait.
+    fn is_away(&self) -> bool {
+        match self.route.way() {
+            Way::Kafka => !self.circuit.is_closed(),
+            Way::Direct | Way::Trying => !self.status.clickhouse_answers(),
+        }
+    }
+
+    fn make_producer(&mut self, now: Instant) {
+        if self.producer.is_some() || self.make_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let (reports, _) = &self.reports;
+        let (bell, complaint) = (Arc::clone(&self.bell), Arc::clone(&self.complaint));
+        match Producer::new(&self.kafka, reports.clone(), bell, complaint) {
+            Ok(producer) => self.producer = Some(producer),
+            Err(error) => {
+                tracing::error!(lane = self.index, "{error:#}");
+                self.trouble = Some(format!("{error:#}"));
+                self.make_at = Some(now + RETRY_EVERY);
+            }
+        }
+    }
+
+    /// After a fatal error: what it held is sent again by the next one.
+    fn drop_producer(&mut self, now: Instant, why: &str) {
+        tracing::error!(lane = self.index, why, "a Kafka producer must be made anew");
+        add(&self.counters.producers_remade, 1);
+        self.producer = None;
+        self.generation += 1;
+        self.make_at = Some(now + RETRY_EVERY);
+        self.in_flight_bytes = 0;
+        self.circuit.on_producer_gone();
+        for slot in &mut self.slots {
+            slot.ledger.on_producer_gone();
+        }
+    }
+
+    fn take_reports(&mut self, now: Instant) {
+        while let Ok(Report { tag, outcome }) = self.reports.1.try_recv() {
+            if tag.generation != self.generation {
+                continue;
+            }
+            self.queue_full = false;
+            self.in_flight_bytes -= tag.bytes;
+            match outcome {
+                Ok(()) => self.on_delivered(&tag, now),
+                Err(code) => self.on_failed(&tag, code, now),
+            }
+        }
+        set(&self.counters.in_flight_bytes, self.in_flight_bytes as u64);
+    }
+
+    fn on_delivered(&mut self, tag: &Tag, now: Instant) {
+        let took = now.saturating_duration_since(tag.sent_at);
+        self.counters.delivery_us.record(took.as_micros() as u64);
+        add(&self.counters.records, 1);
+        add(&self.counters.bytes, tag.bytes as u64);
+        self.circuit.on_delivered(now);
+        self.slots[tag.source].ledger.on_delivered(tag.sequence);
+        self.trouble = None;
+    }
+
+    fn on_failed(&mut self, tag: &Tag, code: RDKafkaErrorCode, now: Instant) {
+        let failure = sort(code);
+        add(&self.counters.failures[failure as usize], 1);
+        self.circuit.on_failed(now, counts_against_kafka(code));
+        let Tag { source, sequence, bytes, .. } = *tag;
+        let ledger = &mut self.slots[source].ledger;
+        match failure {
+            SendFailure::Reject => {
+                tracing::warn!(source, sequence, bytes, %code, "a block goes directly: Kafka refuses it");
+                ledger.on_rejected(sequence);
+            }
+            SendFailure::Config => {
+                self.trouble = Some(format!("topic {}: {code}", self.kafka.topic));
+                ledger.on_failed(sequence);
+            }
+            SendFailure::Retry | SendFailure::Unknown => {
+                tracing::debug!(source, sequence, %code, "not delivered");
+                ledger.on_failed(sequence);
+            }
+            SendFailure::Fatal => {
+                ledger.on_failed(sequence);
+                let fatal = self.producer.as_ref().and_then(Producer::fatal_error);
+                self.drop_producer(now, &fatal.unwrap_or_else(|| code.to_string()));
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            slot.settle(now);
+        }
+    }
+
+    /// Breaker and route, by what the time and the signs say.
+    fn judge(&mut self, now: Instant) {
+        if self.circuit.tick(now) {
+            let complaint = self.complaint.text();
+            tracing::warn!(lane = self.index, complaint, "Kafka acknowledges nothing");
+        }
+        let signs = Signs {
+            breaker_closed: self.circuit.is_closed(),
+            has_work: self.slots.iter().any(Slot::has_work),
+            clickhouse_answers: self.status.clickhouse_answers(),
+            kafka_answers: self.status.answers() > self.answers_at_try,
+        };
+        match self.route.judge(now, signs) {
+            None => {}
+            Some(Change::Try) => {
+                self.try_left = true;
+                self.answers_at_try = self.status.answers();
+            }
+            Some(Change::ToDirect) => {
+                tracing::warn!(
+                    lane = self.index,
+                    "Kafka is long away: blocks are inserted directly"
+                );
+                self.answers_at_try = self.status.answers();
+                self.take_back();
+            }
+            Some(Change::TryFailed) => self.take_back(),
+            Some(Change::ToKafka) => {
+                tracing::info!(lane = self.index, "blocks go through Kafka again");
+            }
+        }
+        let kafka = self.route.way() == Way::Kafka;
+        if kafka && !signs.clickhouse_answers && self.reclaim_at.is_none_or(|at| now >= at) {
+            self.reclaim_at = Some(now + RETRY_EVERY);
+            let handed = self.slots.iter_mut().filter(|slot| slot.ledger.has_handed());
+            handed.for_each(|slot| slot.ledger.reclaim_handed());
+        }
+        let acks = kafka && self.circuit.is_closed() && self.status.acks_allowed();
+        for slot in &self.slots {
+            slot.set_acks(acks);
+        }
+    }
+
+    fn take_back(&mut self) {
+        self.try_left = false;
+        if let Some(producer) = &self.producer {
+            producer.purge();
+        }
+    }
+
+    /// Gives blocks out while there are any and there is room; gives whether it stopped before either
+    /// ended.
+    fn pull(&mut self, now: Instant) -> bool {
+        let mut given = 0;
+        let mut any = true;
+        while any {
+            any = false;
+            for index in 0..self.slots.len() {
+                if self.pull_from(index, now) {
+                    any = true;
+                    given += 1;
+                }
+            }
+            if given >= BLOCKS_PER_TURN {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn pull_from(&mut self, index: usize, now: Instant) -> bool {
+        if self.slots[index].rests(now) {
+            return false;
+        }
+        if let Some(sequence) = self.slots[index].ledger.next_direct_only()
+            && self.hand(index, Wanted::Again(sequence), now)
+        {
+            return true;
+        }
+        if self.route.way() == Way::Kafka {
+            return self.send(index, now);
+        }
+        if self.try_left && self.send(index, now) {
+            self.try_left = false;
+            return true;
+        }
+        let wanted = self.slots[index].ledger.next_for_direct();
+        self.hand(index, wanted, now)
+    }
+
+    /// One block to Kafka; false when there is none, or no room.
+    fn send(&mut self, index: usize, now: Instant) -> bool {
+        let full =
+            self.queue_full || self.in_flight_bytes + BLOCK_BYTES_MAX > self.kafka.queue_bytes_max;
+        let Some(producer) = self.producer.as_ref().filter(|_| !full) else { return false };
+        if !self.circuit.may_send(now) {
+            return false;
+        }
+        let slot = &mut self.slots[index];
+        let Some(frame) = slot.read(slot.ledger.next_for_kafka(), now) else { return false };
+        let Frame { header, bytes } = frame;
+        let sequence = header.id.sequence;
+        let generation = self.generation;
+        let tag = Tag { source: index, sequence, bytes: bytes.len(), generation, sent_at: now };
+        slot.ledger.on_sent(sequence);
+        match producer.send(&header, &bytes, tag) {
+            Ok(()) => {
+                self.circuit.on_sent(now);
+                self.in_flight_bytes += tag.bytes;
+                true
+            }
+            Err(Refusal::Full) => {
+                slot.ledger.on_failed(sequence);
+                self.queue_full = self.circuit.in_flight() > 0;
+                false
+            }
+            Err(Refusal::Failed(code)) => {
+                self.circuit.on_sent(now);
+                self.on_failed(&tag, code, now);
+                true
+            }
+        }
+    }
+
+    /// One block to the direct route; false when there is none, or no room.
+    fn hand(&mut self, index: usize, wanted: Wanted, now: Instant) -> bool {
+        let slot = &mut self.slots[index];
+        if let Wanted::Again(sequence) = wanted
+            && slot.ledger.is_with_direct(sequence)
+        {
+            slot.ledger.leave_to_direct(sequence);
+            return true;
+        }
+        if !slot.handover.has_room() {
+            return false;
+        }
+        let Some(frame) = slot.read(wanted, now) else { return false };
+        slot.ledger.on_handed(frame.header.id.sequence);
+        slot.handover.hand(frame.into_block());
+        add(&self.counters.direct_blocks, 1);
+        true
+    }
+
+    /// Metrics, and the words on `/readyz`.
+    fn show(&mut self) {
+        set(&self.counters.breaker_state, self.circuit.state() as u64);
+        let direct = self.route.way() != Way::Kafka;
+        set(&self.counters.route, u64::from(direct));
+        if self.circuit.is_closed() && !direct && self.trouble.is_none() {
+            if !self.shown.is_empty() {
+                self.shown.clear();
+                self.status.set_lane(self.index, String::new());
+            }
+            return;
+        }
+        let what =
+            if direct { "blocks are inserted directly" } else { "blocks wait in the journal" };
+        let why = match &self.trouble {
+            Some(trouble) => trouble.clone(),
+            None => self.complaint.text(),
+        };
+        let text = format!("Kafka does not take blocks, {what}: {why}");
+        if text != self.shown {
+            self.status.set_lane(self.index, text.clone());
+            self.shown = text;
+        }
+    }
+
+    fn pause(&self, now: Instant) -> Duration {
+        let dues = [self.circuit.due(), self.route.due(), self.make_at];
+        let rests = self.slots.iter().map(Slot::retry_at);
+        let soonest = dues.into_iter().chain(rests).flatten().filter(|due| *due > now).min();
+        soonest.map_or(SLEEP_MAX, |due| (due - now).min(SLEEP_MAX))
+    }
+}

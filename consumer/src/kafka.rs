@@ -142,8 +142,6 @@ pub enum GroupEvent {
         partitions: Vec<i32>,
         lost: bool,
     },
-    /// `(partition, offset)` of a commit, and whether it is done.
-    Committed(Vec<(i32, i64, bool)>),
 }
 
 pub struct Context {
@@ -197,18 +195,6 @@ impl ConsumerContext for Context {
             }
             _ => GroupEvent::Revoked { partitions, lost: consumer.assignment_lost() },
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let committed = offsets.elements();
-        let committed = committed.iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => {
-                let done = result.is_ok() && element.error().is_ok();
-                Some((element.partition(), offset, done))
-            }
-            _ => None,
-        });
-        self.push(GroupEvent::Committed(committed.collect()));
     }
 }
 

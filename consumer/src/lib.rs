@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod assignment;
 pub mod cli;
+pub mod commit;
 pub mod dead;
 pub mod deliver;
 pub mod desk;

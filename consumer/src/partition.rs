@@ -199,10 +199,11 @@ impl Partition {
         self.done = range.next_offset;
     }
 
-    /// What to commit now, once.
+    /// What to commit now, once; one commit is under way at a time.
     pub fn take_commit(&mut self, now: Instant) -> Option<i64> {
         let waits = self.commit_after.is_some_and(|after| now < after);
-        if waits || self.done <= self.commit_sent {
+        let under_way = self.commit_sent > self.committed;
+        if waits || under_way || self.done <= self.commit_sent {
             return None;
         }
         self.commit_after = None;
@@ -211,9 +212,11 @@ impl Partition {
     }
 
     pub fn on_commit(&mut self, now: Instant, offset: i64, done: bool) {
-        if done {
-            self.committed = self.committed.max(offset);
-        } else if offset == self.commit_sent {
+        if offset != self.commit_sent {
+            // Of an earlier assignment.
+        } else if done {
+            self.committed = offset;
+        } else {
             self.commit_sent = self.committed;
             self.commit_after = Some(now + COMMIT_PAUSE);
         }

@@ -4,9 +4,9 @@
 //! One thread polls and decides; INSERTs run on the runtime's threads and report through a channel.
 
 use crate::assignment::{self, PositionError};
+use crate::commit::{Committer, Offsets};
 use crate::deliver::{Deliverer, Outcome};
 use crate::desk::{Action, Desk, DeskLimits, Intake};
-use crate::fault::{self, Point};
 use crate::health::{Component, Health};
 use crate::kafka::{self, GroupEvent, Reader};
 use crate::metrics::Metrics;
@@ -14,7 +14,7 @@ use crate::partition::RangeId;
 use crate::record::Record;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset};
 use std::collections::HashMap;
@@ -59,6 +59,7 @@ struct Revocation {
 
 struct Run {
     member: Member,
+    committer: Committer,
     desk: Desk,
     done: Receiver<(RangeId, Outcome)>,
     report: Sender<(RangeId, Outcome)>,
@@ -76,8 +77,10 @@ impl Member {
     pub fn run(self, limits: DeskLimits) -> anyhow::Result<()> {
         self.reader.subscribe(&[&self.topic]).context("cannot subscribe to the topic")?;
         let (report, done) = crossbeam_channel::unbounded();
+        let committer = Committer::start(self.reader, &self.topic)?;
         let mut run = Run {
             member: self,
+            committer,
             desk: Desk::new(limits),
             done,
             report,
@@ -108,6 +111,9 @@ impl Run {
     fn turn(&mut self, may_read: bool) -> anyhow::Result<()> {
         while let Ok((id, outcome)) = self.done.try_recv() {
             self.on_done(id, outcome);
+        }
+        while let Ok((offsets, done)) = self.committer.outcomes.try_recv() {
+            self.on_commit(offsets, done);
         }
         while let Some(event) = self.member.reader.context().next_event() {
             self.on_group_event(event);
@@ -242,21 +248,23 @@ impl Run {
                 let busy = partitions.iter().copied().filter(ours).collect();
                 self.revocation = Some(Revocation { all: partitions, busy });
             }
-            GroupEvent::Committed(offsets) => {
-                for (partition, offset, done) in offsets {
-                    let Member { metrics, .. } = &self.member;
-                    if done {
-                        metrics.commits.inc()
-                    } else {
-                        metrics.commit_failures.inc()
-                    };
-                    self.desk.on_commit(Instant::now(), partition, offset, done);
-                }
-            }
+        }
+    }
+
+    fn on_commit(&mut self, offsets: Offsets, done: bool) {
+        let Member { metrics, .. } = &self.member;
+        if done {
+            metrics.commits.inc()
+        } else {
+            metrics.commit_failures.inc()
+        };
+        for (partition, offset) in offsets {
+            self.desk.on_commit(Instant::now(), partition, offset, done);
         }
     }
 
     fn lose(&mut self, partition: i32) {
+        self.committer.forget();
         if let Some(flight) = self.desk.lose(partition).and_then(|id| self.flights.remove(&id)) {
             flight.abort();
         }
@@ -337,7 +345,7 @@ impl Run {
                     });
                     self.flights.insert(id, flight);
                 }
-                Action::Commit(offsets) => self.commit(&offsets),
+                Action::Commit(offsets) => self.committer.commit(offsets),
                 Action::Pause(partition) => self.pause(partition, true),
                 Action::Resume(partition) => self.pause(partition, false),
                 Action::Release { partition, unfinished } => {
@@ -346,19 +354,6 @@ impl Run {
                         self.flights.remove(&id).inspect(JoinHandle::abort);
                     }
                 }
-            }
-        }
-    }
-
-    fn commit(&mut self, offsets: &[(i32, i64)]) {
-        fault::pass(Point::BeforeCommit);
-        let Member { reader, topic, metrics, .. } = &self.member;
-        let list = kafka::list(topic, offsets.iter().copied());
-        if let Err(error) = reader.commit(&list, CommitMode::Async) {
-            tracing::warn!(%error, ?offsets, "cannot commit; tried again");
-            metrics.commit_failures.inc();
-            for &(partition, offset) in offsets {
-                self.desk.on_commit(Instant::now(), partition, offset, false);
             }
         }
     }

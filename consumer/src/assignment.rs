@@ -42,27 +42,25 @@ pub fn resolve(
     Ok(starts)
 }
 
-/// After the broker had no record where we were reading: the partitions that this is true of, and
-/// where to read them from now. `reading` is the next offset of each partition.
-pub fn resolve_out_of_range(
+/// After the broker had no record where we were reading: whether going on is allowed. `reading` is the
+/// next offset of each partition; after `Ok` all of them are to be resolved anew.
+pub fn check_out_of_range(
     reader: Reader,
     topic: &str,
     reading: &[(i32, i64)],
     accept_gap: bool,
-) -> Result<Vec<(i32, i64)>, PositionError> {
+) -> Result<(), PositionError> {
     let partitions: Vec<i32> = reading.iter().map(|(partition, _)| *partition).collect();
     let committed = committed(reader, topic, &partitions)?;
-    let mut starts = Vec::new();
     for &(partition, at) in reading {
         let (low, high) = reader.fetch_watermarks(topic, partition, PATIENCE)?;
-        if (low..=high).contains(&at) {
-            continue;
+        if !(low..=high).contains(&at) {
+            let committed = committed.get(&partition).copied();
+            let found = Found { committed, low, high, reading: Some(at) };
+            start(topic, partition, found, accept_gap)?;
         }
-        let committed = committed.get(&partition).copied();
-        let found = Found { committed, low, high, reading: Some(at) };
-        starts.push((partition, start(topic, partition, found, accept_gap)?));
     }
-    Ok(starts)
+    Ok(())
 }
 
 fn start(

@@ -14,9 +14,9 @@ use crate::partition::RangeId;
 use crate::record::Record;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
+use rdkafka::Message;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Message, Offset};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,6 @@ const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 /// At a stop; with leaving the group it stays below 10 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(7);
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1_500);
-const SEEK_PATIENCE: Duration = Duration::from_secs(5);
 const RESOLVE_PAUSE: Duration = Duration::from_millis(500);
 
 /// `(partition, next offset that is not done)`, for whoever measures the lag.
@@ -120,7 +119,7 @@ impl Run {
         }
         if may_read {
             self.resolve()?;
-            self.resolve_out_of_range()?;
+            self.check_out_of_range()?;
         }
         self.act();
         self.give_back();
@@ -194,7 +193,7 @@ impl Run {
                 if self.member.health.set_down(Component::Kafka, &reason) {
                     tracing::warn!(reason, "waiting for the topic");
                 }
-                self.rejoin_if_gone();
+                self.rejoin();
             }
             _ => {
                 if self.member.health.set_down(Component::Kafka, &error.to_string()) {
@@ -205,9 +204,9 @@ impl Run {
         Ok(())
     }
 
-    /// The topic that these partitions belonged to is gone. What is under way must not be committed:
-    /// in a topic of the same name it would skip records.
-    fn rejoin_if_gone(&mut self) {
+    /// The topic that these partitions belonged to is gone, or was made again. What is under way must
+    /// not be committed: in a topic of the same name it would skip records.
+    fn rejoin(&mut self) {
         let ours: Vec<i32> = self.desk.positions().map(|(partition, _, _)| partition).collect();
         if ours.is_empty() {
             return;
@@ -299,7 +298,7 @@ impl Run {
         }
     }
 
-    fn resolve_out_of_range(&mut self) -> anyhow::Result<()> {
+    fn check_out_of_range(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         if self.out_of_range.take_if(|at| *at <= now).is_none() {
             return Ok(());
@@ -307,28 +306,16 @@ impl Run {
         let reading: Vec<(i32, i64)> =
             self.desk.positions().map(|(partition, next, _)| (partition, next)).collect();
         let Member { reader, topic, accept_gap, .. } = &self.member;
-        let resolved = assignment::resolve_out_of_range(*reader, topic, &reading, *accept_gap);
-        match resolved {
-            Ok(starts) => {
-                for (partition, offset) in starts {
-                    self.lose(partition);
-                    let Member { reader, topic, .. } = &self.member;
-                    let offset_to = Offset::Offset(offset);
-                    if let Err(error) = reader.seek(topic, partition, offset_to, SEEK_PATIENCE) {
-                        tracing::warn!(%error, partition, offset, "cannot seek; tried again");
-                        self.out_of_range = Some(now + RESOLVE_PAUSE);
-                    }
-                    self.desk.assign(partition, offset);
-                }
-                Ok(())
-            }
+        match assignment::check_out_of_range(*reader, topic, &reading, *accept_gap) {
+            // All positions anew: where one partition's records are of another time, all are.
+            Ok(()) => self.rejoin(),
             Err(PositionError::Kafka(error)) => {
                 tracing::warn!(%error, "positions cannot be read; tried again");
                 self.out_of_range = Some(now + RESOLVE_PAUSE);
-                Ok(())
             }
-            Err(lost) => Err(lost.into()),
+            Err(lost) => return Err(lost.into()),
         }
+        Ok(())
     }
 
     fn act(&mut self) {

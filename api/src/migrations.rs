@@ -4,7 +4,7 @@
 //! was cut short anywhere, or two at once, end in the same schema. A released migration is never
 //! edited; a change is a new one. Why the table looks as it does: `docs/adr/004-events-table.md`.
 
-use proto::names::TABLE_EVENTS;
+use proto::names::{TABLE_EVENTS, TABLE_EVENTS_DEAD};
 
 use crate::warehouse::{Warehouse, WarehouseError};
 
@@ -15,7 +15,10 @@ struct Migration {
 }
 
 fn migrations() -> Vec<Migration> {
-    vec![Migration { version: 1, name: "events", statements: vec![create_events()] }]
+    vec![
+        Migration { version: 1, name: "events", statements: vec![create_events()] },
+        Migration { version: 2, name: "events_dead", statements: vec![create_events_dead()] },
+    ]
 }
 
 /// `version` turns "the highest wins" of `ReplacingMergeTree` into "the first received wins".
@@ -37,6 +40,30 @@ fn create_events() -> String {
         ORDER BY (app_id, toDate(timestamp), event_name, user_id, event_id)
         SETTINGS non_replicated_deduplication_window = 10000,
             fsync_after_insert = 1, fsync_part_directory = 1"
+    )
+}
+
+/// What the consumer could not insert. A letter that is written again replaces itself, one that was
+/// retried replaces the one that was not: `docs/adr/009-consumer.md`.
+fn create_events_dead() -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {TABLE_EVENTS_DEAD} (
+            journal_id String,
+            epoch UInt64,
+            sequence UInt64,
+            row_index UInt32,
+            partition Int32,
+            offset Int64,
+            layout UInt16,
+            code UInt32,
+            reason String,
+            raw String,
+            died_at DateTime64(3, 'UTC'),
+            retried_at DateTime64(3, 'UTC')
+        )
+        ENGINE = ReplacingMergeTree(retried_at)
+        ORDER BY (journal_id, epoch, sequence, row_index, partition, offset)
+        SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
     )
 }
 

@@ -1,0 +1,137 @@
+//! Where dead letters go, and staying with it until they are there.
+
+use super::letter::{Letter, statement};
+use crate::health::{Component, Health};
+use crate::kafka::Kafka;
+use crate::pace::{Pacer, is_news};
+use crate::warehouse::Inserter;
+use anyhow::Context as _;
+use proto::backoff::Pace;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Of the topic, should we have to make it: more than any record of `events`.
+const TOPIC_MESSAGE_BYTES_MAX: &str = "10000000";
+/// Dead letters wait for people: 30 days.
+const TOPIC_RETENTION_MS: &str = "2592000000";
+const TOPIC_TIME_MAX: Duration = Duration::from_secs(10);
+/// Of one INSERT of letters.
+const INSERT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The producing end of the topic of dead letters.
+pub struct DeadTopic {
+    name: String,
+    config: ClientConfig,
+    producer: FutureProducer,
+}
+
+impl DeadTopic {
+    pub fn new(kafka: &Kafka, name: &str) -> anyhow::Result<DeadTopic> {
+        let config = kafka.producer();
+        let producer = config.create().context("librdkafka refuses its configuration")?;
+        Ok(DeadTopic { name: name.to_owned(), config, producer })
+    }
+
+    /// `Ok` when the letter is on all replicas in sync.
+    async fn produce(&self, letter: &Letter) -> Result<(), KafkaError> {
+        let record: FutureRecord<'_, [u8], [u8]> =
+            FutureRecord::to(&self.name).payload(&letter.raw[..]).headers(letter.headers());
+        let sent = self.producer.send(record, Duration::ZERO).await;
+        sent.map(drop).map_err(|(error, _)| error)
+    }
+
+    /// Makes the topic with the brokers' own replication; one that is there is left as it is.
+    async fn create(&self) -> Result<(), KafkaError> {
+        let admin: AdminClient<DefaultClientContext> = self.config.create()?;
+        let topic = NewTopic::new(&self.name, 1, TopicReplication::Fixed(-1))
+            .set("max.message.bytes", TOPIC_MESSAGE_BYTES_MAX)
+            .set("retention.ms", TOPIC_RETENTION_MS);
+        let options = AdminOptions::new().operation_timeout(Some(TOPIC_TIME_MAX));
+        for made in admin.create_topics(&[topic], &options).await? {
+            match made {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(KafkaError::AdminOp(code)),
+            }
+        }
+        Ok(())
+    }
+}
+
+pub struct DeadSink {
+    /// None where there is no Kafka to write to.
+    pub topic: Option<DeadTopic>,
+    inserter: Inserter,
+    statement: String,
+    health: Arc<Health>,
+    pacer: Pacer,
+}
+
+impl DeadSink {
+    pub fn new(
+        topic: Option<DeadTopic>,
+        inserter: Inserter,
+        database: &str,
+        health: Arc<Health>,
+    ) -> DeadSink {
+        DeadSink { topic, inserter, statement: statement(database), health, pacer: Pacer::new() }
+    }
+
+    /// Returns when every letter is in the topic and in the table; tries for as long as it takes.
+    pub async fn write(&self, letters: &[Letter]) {
+        if letters.is_empty() {
+            return;
+        }
+        if let Some(topic) = &self.topic {
+            for letter in letters {
+                self.write_topic(topic, letter).await;
+            }
+        }
+        let mut rows = Vec::new();
+        for (index, letter) in letters.iter().enumerate() {
+            letter.encode(&mut rows);
+            if rows.len() >= INSERT_BYTES_MAX || index + 1 == letters.len() {
+                self.write_table(std::mem::take(&mut rows)).await;
+            }
+        }
+        self.health.set_up(Component::DeadLetters);
+    }
+
+    async fn write_topic(&self, topic: &DeadTopic, letter: &Letter) {
+        let mut attempts = 0;
+        while let Err(error) = topic.produce(letter).await {
+            attempts += 1;
+            let missing = matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
+            );
+            let made = if missing { topic.create().await } else { Ok(()) };
+            let reason = match made {
+                Ok(()) => format!("topic {}: {error}", topic.name),
+                Err(creation) => format!("topic {} cannot be made: {creation}", topic.name),
+            };
+            self.told(&reason, attempts);
+            tokio::time::sleep(self.pacer.pause(Pace::Slow, attempts)).await;
+        }
+    }
+
+    async fn write_table(&self, rows: Vec<u8>) {
+        let rows = bytes::Bytes::from(rows);
+        let mut attempts = 0;
+        while let Err(failure) = self.inserter.insert_rows(&self.statement, rows.clone()).await {
+            attempts += 1;
+            self.told(&format!("table events_dead: {}", failure.text), attempts);
+            tokio::time::sleep(self.pacer.pause(failure.pace, attempts)).await;
+        }
+    }
+
+    fn told(&self, reason: &str, attempts: u32) {
+        if self.health.set_down(Component::DeadLetters, reason) || is_news(attempts) {
+            tracing::error!(reason, attempts, "dead letters cannot be kept; nothing is committed");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Pauses between attempts, with the randomness that [`proto::backoff`] asks for.
+
+use proto::backoff::{Backoff, Pace};
+use std::time::Duration;
+
+const BACKOFF: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(10) };
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pacer;
+
+impl Pacer {
+    pub fn new() -> Pacer {
+        Pacer
+    }
+
+    pub fn pause(self, pace: Pace, attempts: u32) -> Duration {
+        // Without randomness the instances merely march in step.
+        let jitter = getrandom::u32().map_or(0.0, |random| f64::from(random) / f64::from(u32::MAX));
+        BACKOFF.delay(pace, attempts, jitter)
+    }
+}
+
+/// Whether the failure of this attempt is worth a line of the log: the first ones, then ever fewer.
+pub fn is_news(attempts: u32) -> bool {
+    attempts <= 3 || attempts.is_power_of_two()
+}

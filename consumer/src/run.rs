@@ -1,0 +1,401 @@
+//! The consumer group's member: moves records, completions and time into the [`Desk`], and carries out
+//! what it decides.
+//!
+//! One thread polls and decides; INSERTs run on the runtime's threads and report through a channel.
+
+use crate::assignment::{self, PositionError};
+use crate::commit::{Committer, Offsets};
+use crate::deliver::{Deliverer, Outcome};
+use crate::desk::{Action, Desk, DeskLimits, Intake};
+use crate::health::{Component, Health};
+use crate::kafka::{self, GroupEvent, Reader};
+use crate::metrics::Metrics;
+use crate::partition::RangeId;
+use crate::record::Record;
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::Message;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// Of one poll: how late a completion or a signal may be seen.
+const POLL_MAX: Duration = Duration::from_millis(10);
+/// Records taken before completions are looked at again.
+const RECORDS_PER_TURN_MAX: usize = 64;
+/// A revoked partition's INSERT may take so long.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
+/// At a stop; with leaving the group it stays below 10 s.
+const STOP_PATIENCE: Duration = Duration::from_secs(7);
+const LEAVE_PATIENCE: Duration = Duration::from_millis(1_500);
+const RESOLVE_PAUSE: Duration = Duration::from_millis(500);
+
+/// `(partition, next offset that is not done)`, for whoever measures the lag.
+pub type Positions = Arc<Mutex<Vec<(i32, i64)>>>;
+
+pub struct Member {
+    pub reader: Reader,
+    pub topic: String,
+    pub accept_gap: bool,
+    pub deliverer: Arc<Deliverer>,
+    pub health: Arc<Health>,
+    pub metrics: Arc<Metrics>,
+    pub positions: Positions,
+    pub stop: Arc<AtomicBool>,
+    pub runtime: Handle,
+}
+
+/// Partitions that Kafka wants back, and which of them are still busy.
+struct Revocation {
+    all: Vec<i32>,
+    busy: Vec<i32>,
+}
+
+struct Run {
+    member: Member,
+    committer: Committer,
+    desk: Desk,
+    done: Receiver<(RangeId, Outcome)>,
+    report: Sender<(RangeId, Outcome)>,
+    flights: HashMap<RangeId, JoinHandle<()>>,
+    /// Assigned, but their positions are not known yet; asked again at this moment.
+    unresolved: Option<(Vec<i32>, Instant)>,
+    revocation: Option<Revocation>,
+    out_of_range: Option<Instant>,
+}
+
+impl Member {
+    /// Reads, inserts and commits until it is told to stop, or until somebody has to decide.
+    ///
+    /// Blocks. Leaves the group before it returns.
+    pub fn run(self, limits: DeskLimits) -> anyhow::Result<()> {
+        self.reader.subscribe(&[&self.topic]).context("cannot subscribe to the topic")?;
+        let (report, done) = crossbeam_channel::unbounded();
+        let committer = Committer::start(self.reader, &self.topic)?;
+        let mut run = Run {
+            member: self,
+            committer,
+            desk: Desk::new(limits),
+            done,
+            report,
+            flights: HashMap::new(),
+            unresolved: None,
+            revocation: None,
+            out_of_range: None,
+        };
+        let outcome = run.work();
+        if let Err(error) = &outcome {
+            run.member.health.set_down(Component::Position, &format!("{error:#}"));
+            tracing::error!("{error:#}");
+        }
+        run.leave();
+        outcome
+    }
+}
+
+impl Run {
+    fn work(&mut self) -> anyhow::Result<()> {
+        while !self.member.stop.load(Ordering::Acquire) {
+            self.turn(true)?;
+        }
+        Ok(())
+    }
+
+    /// One turn: completions and group events in, actions out, then records.
+    fn turn(&mut self, may_read: bool) -> anyhow::Result<()> {
+        while let Ok((id, outcome)) = self.done.try_recv() {
+            self.on_done(id, outcome);
+        }
+        while let Ok((offsets, done)) = self.committer.outcomes.try_recv() {
+            self.on_commit(offsets, done);
+        }
+        while let Some(event) = self.member.reader.context().next_event() {
+            self.on_group_event(event);
+        }
+        if may_read {
+            self.resolve()?;
+            self.check_out_of_range()?;
+        }
+        self.act();
+        self.give_back();
+        self.show();
+        if may_read {
+            self.read()
+        } else {
+            self.poll(Duration::ZERO)?;
+            self.wait(Instant::now() + POLL_MAX);
+            Ok(())
+        }
+    }
+
+    fn read(&mut self) -> anyhow::Result<()> {
+        for _ in 0..RECORDS_PER_TURN_MAX {
+            let now = Instant::now();
+            // Not polling is bounded by the hold: after it the full partitions are paused.
+            if let Intake::Held(until) = self.desk.intake(now) {
+                self.wait(until.min(now + POLL_MAX));
+                return Ok(());
+            }
+            let deadline = self.desk.next_deadline();
+            let patience = deadline.map_or(POLL_MAX, |at| at.saturating_duration_since(now));
+            if !self.poll(patience.min(POLL_MAX))? || !self.done.is_empty() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until something is done, or until `until`.
+    fn wait(&mut self, until: Instant) {
+        if let Ok((id, outcome)) = self.done.recv_deadline(until) {
+            self.on_done(id, outcome);
+        }
+    }
+
+    /// Takes at most one record; gives whether there may be more.
+    fn poll(&mut self, patience: Duration) -> anyhow::Result<bool> {
+        let message = match self.member.reader.poll(patience) {
+            None => return Ok(false),
+            Some(Ok(message)) => message,
+            Some(Err(error)) => {
+                self.on_error(error)?;
+                return Ok(true);
+            }
+        };
+        let (partition, offset) = (message.partition(), message.offset());
+        if !self.desk.has(partition) {
+            return Ok(true);
+        }
+        self.member.health.set_up(Component::Kafka);
+        let value = kafka::value(message);
+        let bytes = value.len();
+        let record = Record::read(value);
+        self.desk.push(Instant::now(), partition, offset, record, bytes);
+        Ok(true)
+    }
+
+    fn on_error(&mut self, error: KafkaError) -> anyhow::Result<()> {
+        use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange, PartitionEOF};
+        use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+        if let KafkaError::MessageConsumptionFatal(code) = error {
+            anyhow::bail!("the Kafka client gave up: {code}");
+        }
+        match error.rdkafka_error_code() {
+            Some(PartitionEOF) => {}
+            Some(AutoOffsetReset | OffsetOutOfRange) => self.out_of_range = Some(Instant::now()),
+            Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition) => {
+                let reason = format!("topic {}: {error}", self.member.topic);
+                if self.member.health.set_down(Component::Kafka, &reason) {
+                    tracing::warn!(reason, "waiting for the topic");
+                }
+                self.rejoin();
+            }
+            _ => {
+                if self.member.health.set_down(Component::Kafka, &error.to_string()) {
+                    tracing::warn!(%error, "Kafka");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The topic that these partitions belonged to is gone, or was made again. What is under way must
+    /// not be committed: in a topic of the same name it would skip records.
+    fn rejoin(&mut self) {
+        let ours: Vec<i32> = self.desk.positions().map(|(partition, _, _)| partition).collect();
+        if ours.is_empty() {
+            return;
+        }
+        ours.into_iter().for_each(|partition| self.lose(partition));
+        self.member.reader.unsubscribe();
+        if let Err(error) = self.member.reader.subscribe(&[&self.member.topic]) {
+            tracing::error!(%error, "cannot subscribe again");
+        }
+    }
+
+    fn on_done(&mut self, id: RangeId, outcome: Outcome) {
+        tracing::debug!(range = id.0, ?outcome, "done");
+        self.flights.remove(&id);
+        self.desk.on_done(id);
+    }
+
+    fn on_group_event(&mut self, event: GroupEvent) {
+        match event {
+            GroupEvent::Assigned(partitions) => {
+                tracing::info!(?partitions, "assigned");
+                self.member.metrics.rebalances.inc();
+                self.unresolved = Some((partitions, Instant::now()));
+            }
+            GroupEvent::Revoked { partitions, lost } => {
+                tracing::info!(?partitions, lost, "revoked");
+                self.member.metrics.rebalances.inc();
+                self.unresolved = None;
+                let until = Instant::now() + REVOKE_PATIENCE;
+                for &partition in &partitions {
+                    if lost {
+                        self.lose(partition);
+                    } else {
+                        self.desk.revoke(partition, until);
+                    }
+                }
+                let ours = |partition: &i32| self.desk.has(*partition);
+                let busy = partitions.iter().copied().filter(ours).collect();
+                self.revocation = Some(Revocation { all: partitions, busy });
+            }
+        }
+    }
+
+    fn on_commit(&mut self, offsets: Offsets, done: bool) {
+        let Member { metrics, .. } = &self.member;
+        if done {
+            metrics.commits.inc()
+        } else {
+            metrics.commit_failures.inc()
+        };
+        for (partition, offset) in offsets {
+            self.desk.on_commit(Instant::now(), partition, offset, done);
+        }
+    }
+
+    fn lose(&mut self, partition: i32) {
+        self.committer.forget();
+        if let Some(flight) = self.desk.lose(partition).and_then(|id| self.flights.remove(&id)) {
+            flight.abort();
+        }
+    }
+
+    /// Finds out where to read newly assigned partitions from.
+    fn resolve(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let Some((partitions, _)) = self.unresolved.take_if(|(_, at)| *at <= now) else {
+            return Ok(());
+        };
+        let Member { reader, topic, accept_gap, health, .. } = &self.member;
+        let resolved = assignment::resolve(*reader, topic, &partitions, *accept_gap);
+        let assigned = resolved.and_then(|starts| {
+            assignment::assign(*reader, topic, &starts)?;
+            Ok(starts)
+        });
+        match assigned {
+            Ok(starts) => {
+                health.set_up(Component::Kafka);
+                starts.iter().for_each(|(partition, offset)| self.desk.assign(*partition, *offset));
+                Ok(())
+            }
+            Err(PositionError::Kafka(error)) => {
+                if health.set_down(Component::Kafka, &error.to_string()) {
+                    tracing::warn!(%error, "positions cannot be read yet");
+                }
+                self.unresolved = Some((partitions, now + RESOLVE_PAUSE));
+                Ok(())
+            }
+            Err(lost) => Err(lost.into()),
+        }
+    }
+
+    fn check_out_of_range(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        if self.out_of_range.take_if(|at| *at <= now).is_none() {
+            return Ok(());
+        }
+        let reading: Vec<(i32, i64)> =
+            self.desk.positions().map(|(partition, next, _)| (partition, next)).collect();
+        let Member { reader, topic, accept_gap, .. } = &self.member;
+        match assignment::check_out_of_range(*reader, topic, &reading, *accept_gap) {
+            // All positions anew: where one partition's records are of another time, all are.
+            Ok(()) => self.rejoin(),
+            Err(PositionError::Kafka(error)) => {
+                tracing::warn!(%error, "positions cannot be read; tried again");
+                self.out_of_range = Some(now + RESOLVE_PAUSE);
+            }
+            Err(lost) => return Err(lost.into()),
+        }
+        Ok(())
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.desk.next_action(Instant::now()) {
+            match action {
+                Action::Insert(range) => {
+                    let (deliverer, report) =
+                        (Arc::clone(&self.member.deliverer), self.report.clone());
+                    let id = range.id;
+                    let flight = self.member.runtime.spawn(async move {
+                        let outcome = deliverer.deliver(range, None).await;
+                        // Nobody listens any more only when the process is on its way down.
+                        let _ = report.send((id, outcome));
+                    });
+                    self.flights.insert(id, flight);
+                }
+                Action::Commit(offsets) => self.committer.commit(offsets),
+                Action::Pause(partition) => self.pause(partition, true),
+                Action::Resume(partition) => self.pause(partition, false),
+                Action::Release { partition, unfinished } => {
+                    if let Some(id) = unfinished {
+                        tracing::warn!(partition, "given back before its INSERT had ended");
+                        self.flights.remove(&id).inspect(JoinHandle::abort);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pause(&self, partition: i32, pause: bool) {
+        let Member { reader, topic, .. } = &self.member;
+        let list = kafka::names(topic, &[partition]);
+        let outcome = if pause { reader.pause(&list) } else { reader.resume(&list) };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, partition, pause, "cannot pause or resume");
+        }
+    }
+
+    /// Answers a revocation once none of its partitions is busy.
+    fn give_back(&mut self) {
+        let Some(revocation) = &mut self.revocation else { return };
+        revocation.busy.retain(|partition| self.desk.has(*partition));
+        if !revocation.busy.is_empty() {
+            return;
+        }
+        let Member { reader, topic, .. } = &self.member;
+        if let Err(error) = reader.incremental_unassign(&kafka::names(topic, &revocation.all)) {
+            tracing::warn!(%error, "cannot give partitions back");
+        }
+        self.revocation = None;
+    }
+
+    fn show(&self) {
+        let Member { metrics, positions, .. } = &self.member;
+        metrics.paused_partitions.set(self.desk.paused() as i64);
+        metrics.buffered_bytes.set(self.desk.held_bytes() as i64);
+        metrics.inserts_in_flight.set(self.desk.in_flight() as i64);
+        let mut positions = positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.clear();
+        positions.extend(self.desk.positions().map(|(partition, _, done)| (partition, done)));
+    }
+
+    /// Lets running INSERTs end and commits them, then leaves the group.
+    fn leave(&mut self) {
+        self.desk.revoke_all(Instant::now() + STOP_PATIENCE);
+        while !self.desk.is_empty() {
+            if let Err(error) = self.turn(false) {
+                tracing::warn!("{error:#}");
+            }
+        }
+        if let Err(error) = self.member.reader.close_queue() {
+            tracing::warn!(%error, "cannot leave the group; it will time out");
+            return;
+        }
+        let deadline = Instant::now() + LEAVE_PATIENCE;
+        while !self.member.reader.closed() && Instant::now() < deadline {
+            if let Err(error) = self.turn(false) {
+                tracing::debug!("{error:#}");
+            }
+        }
+        tracing::info!(left = self.member.reader.closed(), "stopped");
+    }
+}

@@ -1,0 +1,147 @@
+//! `run`, put together: admin port first, then ClickHouse's probe and the group's member; and the way
+//! down again.
+
+use crate::admin;
+use crate::cli::{RangeFlags, Run, WarehouseFlags};
+use crate::dead::{DeadSink, DeadTopic};
+use crate::deliver::Deliverer;
+use crate::desk::DeskLimits;
+use crate::health::Health;
+use crate::kafka::{self, Kafka, Reader};
+use crate::metrics::Metrics;
+use crate::partition::RangeLimits;
+use crate::ready_file;
+use crate::run::{Member, Positions};
+use crate::warehouse::{Address, Inserter};
+use anyhow::Context as _;
+use rdkafka::consumer::Consumer;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+const LAG_EVERY: Duration = Duration::from_secs(2);
+const LAG_PATIENCE: Duration = Duration::from_secs(2);
+const HOLD_MAX: Duration = Duration::from_millis(500);
+/// Of one INSERT; further ranges of the partition gather meanwhile.
+const RANGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+pub fn desk_limits(flags: &RangeFlags) -> DeskLimits {
+    DeskLimits {
+        range: RangeLimits {
+            rows_max: flags.rows_max as usize,
+            bytes_max: RANGE_BYTES_MAX.min(flags.memory_max / 2),
+            linger: Duration::from_millis(flags.linger_ms.into()),
+        },
+        inserts_max: flags.inserts_max.into(),
+        bytes_max: flags.memory_max,
+        hold_max: HOLD_MAX,
+    }
+}
+
+pub fn inserter(flags: &WarehouseFlags) -> anyhow::Result<Inserter> {
+    let address = Address::parse(&flags.clickhouse_url)?;
+    let patience = Duration::from_secs(flags.insert_seconds_max.into());
+    Ok(Inserter::new(&address, &flags.database, patience))
+}
+
+/// What sends ranges, with its dead letters.
+pub fn deliverer(
+    warehouse: &WarehouseFlags,
+    dead_topic: DeadTopic,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Arc<Deliverer>> {
+    let inserter = inserter(warehouse)?;
+    let (database, letters) = (&warehouse.database, inserter.clone());
+    let dead = DeadSink::new(Some(dead_topic), letters, database, Arc::clone(health));
+    Ok(Arc::new(Deliverer::new(inserter, dead, Arc::clone(health), Arc::clone(metrics))))
+}
+
+pub async fn run(options: Run) -> anyhow::Result<()> {
+    let kafka = Kafka::new(&options.kafka.brokers, &options.kafka.property)?;
+    let (health, metrics) = (Arc::new(Health::starting()), Arc::new(Metrics::new()));
+    let dead_topic = DeadTopic::new(&kafka, &options.dead_topic)?;
+    let deliverer = deliverer(&options.warehouse, dead_topic, &health, &metrics)?;
+    let reader = kafka::open(&kafka.reader(&options.group, false), Some(Arc::clone(&health)))?;
+    if let Some(path) = &options.ready_file {
+        ready_file::remove(path)
+            .with_context(|| format!("--ready-file {}: cannot remove", path.display()))?;
+    }
+    let listener = TcpListener::bind(options.admin_listen)
+        .await
+        .with_context(|| format!("--admin-listen {}: cannot listen there", options.admin_listen))?;
+    let admin = format!("http://{}", listener.local_addr()?);
+    let serving = tokio::spawn(admin::serve(listener, Arc::clone(&health), Arc::clone(&metrics)));
+    let probing = {
+        let deliverer = Arc::clone(&deliverer);
+        tokio::spawn(async move { deliverer.probe().await })
+    };
+    let (stop, positions) = (Arc::new(AtomicBool::new(false)), Positions::default());
+    measure_lag(reader, &options.kafka.topic, Arc::clone(&positions), Arc::clone(&metrics))?;
+    let member = Member {
+        reader,
+        topic: options.kafka.topic.clone(),
+        accept_gap: options.accept_gap,
+        deliverer,
+        health,
+        metrics,
+        positions,
+        stop: Arc::clone(&stop),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let limits = desk_limits(&options.range);
+    let mut working = tokio::task::spawn_blocking(move || member.run(limits));
+    if let Some(path) = &options.ready_file {
+        ready_file::write(path, &json!({ "admin": admin }).to_string())
+            .with_context(|| format!("--ready-file {}: cannot write", path.display()))?;
+    }
+    tracing::info!(%admin, topic = options.kafka.topic, group = options.group, "consuming");
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = tokio::select! {
+        ended = &mut working => Some(ended),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    stop.store(true, Ordering::Release);
+    let outcome = match ended {
+        Some(ended) => ended,
+        None => working.await,
+    };
+    probing.abort();
+    serving.abort();
+    if let Some(path) = &options.ready_file {
+        ready_file::remove(path).context("cannot remove the ready file")?;
+    }
+    outcome.context("the consumer's thread ended by a panic")?
+}
+
+/// On a thread of its own: asking brokers blocks, and the lag matters most when they are slow. Ends
+/// with the process.
+fn measure_lag(
+    reader: Reader,
+    topic: &str,
+    positions: Positions,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<()> {
+    let topic = topic.to_owned();
+    let measure = move || loop {
+        let ours = positions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lag_of = |(partition, done): (i32, i64)| {
+            let (_, high) = reader.fetch_watermarks(&topic, partition, LAG_PATIENCE).ok()?;
+            Some((partition, (high - done).max(0)))
+        };
+        let lag: Option<Vec<(i32, i64)>> = ours.into_iter().map(lag_of).collect();
+        // An old figure beats half of a new one.
+        if let Some(lag) = lag {
+            metrics.set_lag(&lag);
+        }
+        std::thread::sleep(LAG_EVERY);
+    };
+    let thread = std::thread::Builder::new().name("lag".to_owned());
+    thread.spawn(measure).map(drop).context("cannot start a thread")
+}

@@ -5,8 +5,8 @@
 //!
 //! - Events per minute go by the time they were received, read with FINAL: an event that was sent
 //!   again counts where it came first, which may be before the window. FINAL over all of an app
-//!   costs a multiple of the rest, so it sees only the days of which something was received within
-//!   the window: a day is in the identity, all rows of one identity share it.
+//!   costs a multiple of the rest, so it sees only the days and the event ids of which something was
+//!   received within the window. Both are in the identity: all rows of one pass, or none.
 //! - Users need no FINAL, as in [`crate::answers::dau`].
 //! - The last events are the newest by their own time, as in a timeline. A row among the newest may
 //!   be the copy of an event with an earlier time, never the other way round: an event's own row is
@@ -37,6 +37,14 @@ const SQL_MINUTES: &str = "
     )
     SELECT intDiv(toUnixTimestamp64Milli(received_at), 60000) AS minute, count() AS events
     FROM events FINAL
+    PREWHERE event_id IN (
+        SELECT event_id
+        FROM events
+        WHERE app_id = {app_id:UUID}
+            AND _partition_id IN (recent)
+            AND received_at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+            AND received_at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+    )
     WHERE app_id = {app_id:UUID}
         AND _partition_id IN (recent)
         AND toDate(timestamp) IN (

@@ -57,6 +57,10 @@ pub struct Serve {
     /// variable, as a command line is visible to every user of the machine
     #[arg(long, env = "UNMOGROWP_CLICKHOUSE_URL", hide_env_values = true, value_name = "URL")]
     pub clickhouse_url: String,
+    /// Redis of the live counters, such as redis://user:password@127.0.0.1:6379/0; without it they
+    /// come from ClickHouse. Prefer the environment variable, as with --clickhouse-url
+    #[arg(long, env = "UNMOGROWP_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis: Option<String>,
     /// ClickHouse database; made when it is missing
     #[arg(long, default_value = proto::names::DATABASE_DEFAULT, value_name = "NAME")]
     pub database: String,

@@ -11,15 +11,17 @@ use serde_json::{Value, json};
 pub enum Dependency {
     ClickHouse,
     Store,
+    Redis,
 }
 
 impl Dependency {
-    const ALL: [Dependency; 2] = [Dependency::ClickHouse, Dependency::Store];
+    const ALL: [Dependency; 3] = [Dependency::ClickHouse, Dependency::Store, Dependency::Redis];
 
     fn name(self) -> &'static str {
         match self {
             Dependency::ClickHouse => "clickhouse",
             Dependency::Store => "store",
+            Dependency::Redis => "redis",
         }
     }
 }
@@ -29,11 +31,14 @@ type Reason = Option<&'static str>;
 
 pub struct Health {
     reasons: Mutex<[Reason; Dependency::ALL.len()]>,
+    has_redis: bool,
 }
 
 impl Health {
-    pub fn starting() -> Health {
-        Health { reasons: Mutex::new([Some("not reached yet"), None]) }
+    /// Redis is named where one is configured.
+    pub fn starting(has_redis: bool) -> Health {
+        const NOT_REACHED: Reason = Some("not reached yet");
+        Health { reasons: Mutex::new([NOT_REACHED, None, NOT_REACHED]), has_redis }
     }
 
     pub fn set_up(&self, dependency: Dependency) {
@@ -52,12 +57,13 @@ impl Health {
 
     /// `{"ready":…,"dependencies":{"clickhouse":{"ok":…[,"reason":…]},…}}` and whether it is ready.
     ///
-    /// Ready means that a valid question would be answered: without ClickHouse none is, without the
-    /// store all are, with the keys last known.
+    /// Ready means that a valid question would be answered: without ClickHouse none is; without the
+    /// store all are, with the keys last known; without Redis all are, the live one more slowly.
     pub fn report(&self) -> (bool, Value) {
         let reasons = *self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let mut dependencies = serde_json::Map::new();
-        for dependency in Dependency::ALL {
+        let named = |dependency: &Dependency| self.has_redis || *dependency != Dependency::Redis;
+        for dependency in Dependency::ALL.into_iter().filter(named) {
             let state = match reasons[dependency as usize] {
                 None => json!({ "ok": true }),
                 Some(reason) => json!({ "ok": false, "reason": reason }),
@@ -66,5 +72,28 @@ impl Health {
         }
         let ready = reasons[Dependency::ClickHouse as usize].is_none();
         (ready, json!({ "ready": ready, "dependencies": dependencies }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redis_is_named_where_it_is_used_and_never_decides() {
+        let check = |has_redis, redis_up, expected: Option<bool>| {
+            let health = Health::starting(has_redis);
+            health.set_up(Dependency::ClickHouse);
+            if redis_up {
+                health.set_up(Dependency::Redis);
+            }
+            let (ready, report) = health.report();
+            assert!(ready);
+            let redis = report["dependencies"].get("redis");
+            assert_eq!(redis.map(|state| state["ok"] == true), expected);
+        };
+        check(false, false, None);
+        check(true, true, Some(true));
+        check(true, false, Some(false));
     }
 }

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::live::LiveFigures;
+
 /// Seconds; from a cached part to the time limit of a question.
 const LATENCY_BUCKETS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -35,6 +37,7 @@ pub struct Metrics {
     /// Open connections.
     pub connections: Gauge,
     ready: Gauge<u64, AtomicU64>,
+    pub live: LiveFigures,
 }
 
 impl Metrics {
@@ -53,7 +56,8 @@ impl Metrics {
         );
         registry.register("connections", "Open connections", connections.clone());
         registry.register("ready", "1 while questions can be answered", ready.clone());
-        Metrics { registry, requests, latency, connections, ready }
+        let live = LiveFigures::register(&mut registry);
+        Metrics { registry, requests, latency, connections, ready, live }
     }
 
     pub fn observe(&self, route: &'static str, status: u16, elapsed: Duration) {

@@ -123,6 +123,12 @@ impl TimelineParams {
     }
 }
 
+/// The parameters of a question about one app as a whole.
+pub fn app_id(params: &Params) -> Result<Uuid, Refusal> {
+    let [app_id] = params.require(["app_id"])?;
+    parse_app_id(app_id)
+}
+
 fn parse_limit(text: &str) -> Result<u32, Refusal> {
     let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
     number.flatten().filter(|limit| (1..=TIMELINE_ROWS_MAX).contains(limit)).ok_or_else(|| {

@@ -122,6 +122,15 @@ impl AnswerBuffer {
         Ok(())
     }
 
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes back what was appended after the first `len` bytes; their memory stays taken.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
+
     pub fn into_body(self) -> AnswerBody {
         AnswerBody::new(Bytes::from_owner(Held { bytes: self.bytes, _held: self.held }))
     }

@@ -13,11 +13,12 @@ use proto::ErrorCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::answers::{Asking, dau, event_count, timeline};
+use crate::answers::{Asking, dau, event_count, live, timeline};
 use crate::health::Health;
 use crate::key_table::{Grant, KeyTable};
 use crate::metrics::Metrics;
-use crate::params::{Params, RangeParams, TimelineParams, event_name};
+use crate::params::{Params, RangeParams, TimelineParams, app_id, event_name};
+use crate::redis_link::RedisLink;
 use crate::reply::{AnswerBody, AnswerMemory, Refusal, json_response};
 use crate::warehouse::Warehouse;
 
@@ -26,6 +27,8 @@ const KEY_HEADER: &str = "x-api-key";
 /// Everything that a request may need. One for the whole process.
 pub struct Router {
     pub warehouse: Warehouse,
+    /// Where live counters may lie ready.
+    pub redis: Option<RedisLink>,
     pub keys: KeyTable,
     pub health: Arc<Health>,
     pub metrics: Metrics,
@@ -38,6 +41,7 @@ pub struct Router {
 enum Route<'a> {
     Dau,
     EventCount,
+    Live,
     /// The user id as the path has it, percent-encoded.
     Timeline(&'a str),
     Healthz,
@@ -51,6 +55,7 @@ impl<'a> Route<'a> {
         match path {
             "/api/v1/analytics/dau" => Some(Route::Dau),
             "/api/v1/analytics/events/count" => Some(Route::EventCount),
+            "/api/v1/analytics/live" => Some(Route::Live),
             "/healthz" => Some(Route::Healthz),
             "/readyz" => Some(Route::Readyz),
             "/version" => Some(Route::Version),
@@ -67,6 +72,7 @@ impl<'a> Route<'a> {
         match self {
             Route::Dau => "dau",
             Route::EventCount => "event_count",
+            Route::Live => "live",
             Route::Timeline(_) => "timeline",
             Route::Healthz => "healthz",
             Route::Readyz => "readyz",
@@ -121,6 +127,13 @@ impl Router {
                 } else {
                     event_count::answer(&asking, &range, name).await?
                 }
+            }
+            Route::Live => {
+                let grant = self.authorise(head)?;
+                let app_id = app_id(&Params::parse(head.uri.query())?)?;
+                check_app(grant, app_id)?;
+                let asking = self.asking(started)?;
+                live::answer(&asking, self.redis.as_ref(), &self.metrics.live, app_id).await?
             }
             Route::Timeline(raw_user_id) => {
                 let grant = self.authorise(head)?;
@@ -218,6 +231,7 @@ mod tests {
     fn paths_are_taken_as_they_are() {
         let check = |path, expected| assert_eq!(Route::of(path), expected, "{path}");
         check("/api/v1/analytics/dau", Some(Route::Dau));
+        check("/api/v1/analytics/live", Some(Route::Live));
         check("/api/v1/users/a%2Fb/events", Some(Route::Timeline("a%2Fb")));
         check("/api/v1/users/events/events", Some(Route::Timeline("events")));
         for path in [

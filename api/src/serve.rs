@@ -19,9 +19,11 @@ use crate::connection::{self, ConnectionLimits};
 use crate::health::{Dependency, Health};
 use crate::key_table::KeyTable;
 use crate::keys_snapshot;
+use crate::live;
 use crate::metrics::Metrics;
 use crate::migrations::{self, MigrationError};
 use crate::private_file;
+use crate::redis_link::RedisLink;
 use crate::reply::AnswerMemory;
 use crate::router::Router;
 use crate::store::Store;
@@ -41,6 +43,9 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
         // One of an earlier run would lie about this one.
         remove_if_there(path)?;
     }
+    // An empty variable is how scripts say "none".
+    let redis = options.redis.as_deref().filter(|url| !url.is_empty());
+    let redis = redis.map(RedisLink::new).transpose()?;
     let mut store = Store::open(&options.paths.store).await?;
     let key_set = keys_snapshot::write(&mut store, &options.paths.keys_snapshot).await?;
     let router = Arc::new(Router {
@@ -51,7 +56,8 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
             Duration::from_secs(options.query_seconds_max.into()),
         ),
         keys: KeyTable::default(),
-        health: Arc::new(Health::starting()),
+        health: Arc::new(Health::starting(redis.is_some())),
+        redis,
         metrics: Metrics::new(),
         memory: AnswerMemory::new(),
         migrated: AtomicBool::new(false),
@@ -76,6 +82,10 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
             router.keys.keep_fresh(store, path, key_set.version, &router.health).await;
         })
     };
+    let counting = {
+        let router = Arc::clone(&router);
+        tokio::spawn(async move { live::keep_counting(&router).await })
+    };
     let following_warehouse = {
         let router = Arc::clone(&router);
         tokio::spawn(async move { follow_warehouse(&router, first_ready).await })
@@ -88,6 +98,7 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
         remove_if_there(path)?;
     }
     following_keys.abort();
+    counting.abort();
     serving.await.context("the listener failed")?;
     info!("stopped");
     outcome

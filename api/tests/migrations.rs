@@ -49,7 +49,7 @@ fn migrations_are_applied_once_whatever_happens() {
 
 fn restart(rig: &mut Rig) {
     assert_eq!(rig.api.stop(), Some(0));
-    rig.api = start_api(rig.directory.path(), &rig.clickhouse.url());
+    rig.api = start_api(rig.directory.path(), &rig.clickhouse.url(), None);
 }
 
 #[test]

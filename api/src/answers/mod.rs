@@ -6,6 +6,7 @@
 
 pub mod dau;
 pub mod event_count;
+pub mod live;
 pub mod timeline;
 
 use std::time::Instant;
@@ -53,7 +54,7 @@ impl Asking<'_> {
         meta.insert("processing_time_ms".to_owned(), json!(elapsed_us / 1_000.0));
         meta.insert("count".to_owned(), json!(count));
         meta.insert("generated_at".to_owned(), json!(rfc3339(now_ms())));
-        // Every answer is computed when it is asked for.
+        // Every answer but one is computed when it is asked for; that one says so in `more`.
         meta.insert("stale_ms".to_owned(), json!(0));
         if let Value::Object(more) = more {
             meta.extend(more);

@@ -57,7 +57,7 @@ pub async fn answer(asking: &Asking<'_>, params: &TimelineParams) -> Result<Answ
             if count > 0 {
                 buffer.push(b",")?;
             }
-            push_event(&mut buffer, &row, &params.user_id)?;
+            push_event(&mut buffer, &row.shown(&params.user_id))?;
             count += 1;
         }
         buffer.push(b"]")?;
@@ -68,21 +68,35 @@ pub async fn answer(asking: &Asking<'_>, params: &TimelineParams) -> Result<Answ
     asking.warehouse.ask(question).await.map_err(refused)
 }
 
-fn push_event(
-    buffer: &mut AnswerBuffer,
-    row: &EventRow<'_>,
-    user_id: &str,
-) -> Result<(), WarehouseError> {
+impl<'a> EventRow<'a> {
+    fn shown(&self, user_id: &'a str) -> ShownEvent<'a> {
+        let EventRow { id, name, timestamp_ms, received_ms, properties_text } = *self;
+        ShownEvent { id, name, user_id, timestamp_ms, received_ms, properties_text }
+    }
+}
+
+/// An event as answers show it.
+#[derive(clickhouse::Row, serde::Deserialize)]
+pub struct ShownEvent<'a> {
+    pub id: &'a str,
+    pub name: &'a str,
+    pub user_id: &'a str,
+    pub timestamp_ms: i64,
+    pub received_ms: i64,
+    pub properties_text: &'a str,
+}
+
+pub fn push_event(buffer: &mut AnswerBuffer, row: &ShownEvent<'_>) -> Result<(), WarehouseError> {
     // A control character becomes six bytes; member names, ids and times take under 256.
     const ESCAPED_BYTES_MAX: usize = 6;
-    let text_bytes = row.name.len() + user_id.len() + row.properties_text.len();
+    let text_bytes = row.name.len() + row.user_id.len() + row.properties_text.len();
     let out = buffer.room(256 + text_bytes * ESCAPED_BYTES_MAX)?;
     out.extend_from_slice(b"{\"event_id\":\"");
     out.extend_from_slice(row.id.as_bytes());
     out.extend_from_slice(b"\",\"event_name\":\"");
     push_json_escaped(out, row.name);
     out.extend_from_slice(b"\",\"user_id\":\"");
-    push_json_escaped(out, user_id);
+    push_json_escaped(out, row.user_id);
     out.extend_from_slice(b"\",\"timestamp\":\"");
     push_rfc3339(out, row.timestamp_ms);
     out.extend_from_slice(b"\",\"received_at\":\"");

@@ -4,6 +4,8 @@
 // Each test file uses its part of this.
 #![allow(dead_code)]
 
+pub mod redis;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -333,7 +335,18 @@ pub fn demo(directory: &Path) -> Value {
 
 /// Starts `serve` and gives the process and the path of its ready file.
 pub fn spawn_api(directory: &Path, clickhouse_url: &str, listen: &str) -> (Process, PathBuf) {
+    spawn_api_with(directory, clickhouse_url, listen, None)
+}
+
+fn spawn_api_with(
+    directory: &Path,
+    clickhouse_url: &str,
+    listen: &str,
+    redis_url: Option<&str>,
+) -> (Process, PathBuf) {
     let ready_file = directory.join("api.ready.json");
+    // Of an instance that runs already, or ran.
+    let _ = std::fs::remove_file(&ready_file);
     let child = Command::new(binary("unmogrowp-api"))
         .args(["serve", "--listen", listen, "--head-seconds-max", "2", "--ready-file"])
         .arg(&ready_file)
@@ -341,14 +354,16 @@ pub fn spawn_api(directory: &Path, clickhouse_url: &str, listen: &str) -> (Proce
         .env("UNMOGROWP_STORE", directory.join("apps.sqlite"))
         .env("UNMOGROWP_KEYS_SNAPSHOT", directory.join("keys.json"))
         .env("TZ", "Asia/Tokyo")
+        .env("UNMOGROWP_REDIS_URL", redis_url.unwrap_or_default())
         .stdin(Stdio::null())
         .spawn()
         .expect("the binary runs");
     (Process(child), ready_file)
 }
 
-pub fn start_api(directory: &Path, clickhouse_url: &str) -> Api {
-    let (mut process, ready_file) = spawn_api(directory, clickhouse_url, "127.0.0.1:0");
+pub fn start_api(directory: &Path, clickhouse_url: &str, redis_url: Option<&str>) -> Api {
+    let (mut process, ready_file) =
+        spawn_api_with(directory, clickhouse_url, "127.0.0.1:0", redis_url);
     let url = wait_for("the API", || {
         assert!(process.0.try_wait().unwrap().is_none(), "the API ended at its start");
         let ready: Value =
@@ -360,10 +375,14 @@ pub fn start_api(directory: &Path, clickhouse_url: &str) -> Api {
 
 impl Rig {
     pub fn start() -> Rig {
+        Rig::start_with(None)
+    }
+
+    pub fn start_with(redis_url: Option<&str>) -> Rig {
         let directory = tempfile::tempdir().unwrap();
         let clickhouse = ClickHouse::start(&directory.path().join("clickhouse"), "127.0.0.1:0");
         let demo = demo(directory.path());
-        let api = start_api(directory.path(), &clickhouse.url());
+        let api = start_api(directory.path(), &clickhouse.url(), redis_url);
         let app_id = demo["app_id"].as_str().unwrap().parse().unwrap();
         let key = demo["api_key"].as_str().unwrap().to_owned();
         Rig { api, clickhouse, directory, app_id, key }

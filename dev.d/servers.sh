@@ -199,7 +199,7 @@ start_kafka() {
   fi
   # The JVM answers SIGINT and SIGHUP also where they are blocked, unless they are ignored.
   start_process kafka --ignore-signal=INT,QUIT,HUP "${java[@]}" "-Xms${heap_mib}m" "-Xmx${heap_mib}m" \
-    "-XX:SharedArchiveFile=$kafka_jars.jsa" -cp "$kafka_jars/*" kafka.Kafka "$home/server.properties"
+    -cp "$kafka_jars/*" kafka.Kafka "$home/server.properties"
 }
 
 # One node is its own cluster; any name in this form will do.

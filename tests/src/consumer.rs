@@ -31,7 +31,15 @@ impl ConsumerOptions {
             group: "unmogrowp".to_owned(),
             clickhouse: None,
             fault: None,
-            flags: Vec::new(),
+            // A member that died is given up soon.
+            flags: [
+                "--property",
+                "session.timeout.ms=3000",
+                "--property",
+                "heartbeat.interval.ms=500",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         }
     }
 }

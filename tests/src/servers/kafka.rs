@@ -122,7 +122,6 @@ impl Broker {
             .arg(format!("-Xmx{heap_mib}m"))
             .arg(format!("-Djava.io.tmpdir={}", self.path("tmp").display()))
             .arg(format!("-XX:ErrorFile={}", self.path("jvm-error.log").display()))
-            .arg(format!("-XX:SharedArchiveFile={}.jsa", jars.display()))
             .arg("-cp")
             .arg(jars.join("*"));
         command

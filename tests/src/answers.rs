@@ -63,10 +63,19 @@ impl Stack {
 
     /// Runs a statement in ClickHouse itself; `body` is the data of an INSERT, or the query.
     pub fn clickhouse(&self, query: &str, body: &str) -> Response {
+        self.try_clickhouse(query, body).expect("ClickHouse answers")
+    }
+
+    pub fn try_clickhouse(&self, query: &str, body: &str) -> std::io::Result<Response> {
         let target = format!("/?database=unmogrowp&query={}", percent_encode(query));
         let headers =
             [("X-ClickHouse-User", "unmogrowp"), ("X-ClickHouse-Key", self.password.as_str())];
-        Client::connect(&self.clickhouse).request("POST", &target, &headers, body.as_bytes())
+        Client::try_connect(&self.clickhouse)?.try_request(
+            "POST",
+            &target,
+            &headers,
+            body.as_bytes(),
+        )
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::servers::cache;
 use crate::wait::wait_for;
 
 /// Lines of a process's log that a failing test prints.
@@ -120,9 +121,7 @@ pub fn libchdb() -> PathBuf {
     if let Some(path) = std::env::var_os("UNMOGROWP_LIBCHDB") {
         return PathBuf::from(path);
     }
-    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
-    let kept = std::fs::read_dir(cache.join("unmogrowp")).into_iter().flatten().flatten();
+    let kept = std::fs::read_dir(cache()).into_iter().flatten().flatten();
     let found = kept.map(|entry| entry.path().join("libchdb.so")).find(|path| path.exists());
     found.expect("libchdb.so is in the user's cache: run ./dev test, which fetches it")
 }

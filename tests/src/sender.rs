@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Event};
 use crate::http_client::Client;
@@ -20,6 +21,10 @@ pub struct Sent {
     pub acknowledged: Vec<String>,
     /// Ids of events whose request was sent and not answered: they may be stored or not.
     pub unknown: Vec<String>,
+    /// Requests answered 503: nothing of them may be stored.
+    pub refused: usize,
+    /// The longest that a 200 took.
+    pub slowest: Duration,
 }
 
 pub struct Senders {
@@ -32,17 +37,25 @@ pub struct Senders {
 impl Senders {
     /// Each client sends batches one after the other until it is stopped or its connection breaks.
     pub fn start(stack: &Stack, clients: usize, name: &str) -> Senders {
+        Senders::start_paced(stack, clients, name, Duration::ZERO)
+    }
+
+    /// The same, with a pause of each client after each answer: a load that leaves the machine room.
+    pub fn start_paced(stack: &Stack, clients: usize, name: &str, pause: Duration) -> Senders {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicUsize::new(0));
         let sent = Arc::new(Mutex::new(Vec::new()));
         let spawn = |index: usize| {
-            let (url, app_id, api_key) =
-                (stack.ingest.clone(), stack.app_id.clone(), stack.api_key.clone());
+            let target = Target {
+                url: stack.ingest.clone(),
+                app_id: stack.app_id.clone(),
+                api_key: stack.api_key.clone(),
+            };
             let (stop, acknowledged, sent) =
                 (Arc::clone(&stop), Arc::clone(&acknowledged), Arc::clone(&sent));
             let name = name.to_owned();
             std::thread::spawn(move || {
-                let mine = send_until(&url, &app_id, &api_key, &stop, &acknowledged, &name, index);
+                let mine = send_until(&target, &stop, &acknowledged, &name, index, pause);
                 sent.lock().expect("no sender panics with the lock").extend(mine);
             })
         };
@@ -65,18 +78,24 @@ impl Senders {
     }
 }
 
+/// Whom the senders send to, as what.
+struct Target {
+    url: String,
+    app_id: String,
+    api_key: String,
+}
+
 fn send_until(
-    url: &str,
-    app_id: &str,
-    api_key: &str,
+    target: &Target,
     stop: &AtomicBool,
     acknowledged: &AtomicUsize,
     name: &str,
     index: usize,
+    pause: Duration,
 ) -> Vec<Sent> {
     let mut users = Vec::new();
-    let Ok(mut client) = Client::try_connect(url) else { return users };
-    let headers = [("X-API-Key", api_key)];
+    let Ok(mut client) = Client::try_connect(&target.url) else { return users };
+    let headers = [("X-API-Key", target.api_key.as_str())];
     let mut batches = 0;
     while !stop.load(Ordering::Relaxed) {
         if batches % BATCHES_PER_USER == 0 {
@@ -88,22 +107,40 @@ fn send_until(
         let event = |_| Event::new(name, &user.user_id);
         let batch = Batch { events: (0..EVENTS_PER_BATCH).map(event).collect() };
         let ids = batch.events.iter().map(|event| event.event_id.to_string());
-        let body = batch.json(app_id);
+        let body = batch.json(&target.app_id);
+        let began = Instant::now();
         match client.try_request("POST", "/api/v1/events", &headers, body.as_bytes()) {
             Ok(answer) if answer.status == 200 => {
                 user.acknowledged.extend(ids);
+                user.slowest = user.slowest.max(began.elapsed());
                 acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             // 503 while stopping: nothing of the batch counts as sent, and it must not be stored.
-            Ok(answer) if answer.status == 503 => break,
+            Ok(answer) if answer.status == 503 => {
+                user.refused += 1;
+                break;
+            }
             Ok(answer) => panic!("{}: {}", answer.status, answer.text()),
             Err(_) => {
                 user.unknown.extend(ids);
                 break;
             }
         }
+        std::thread::sleep(pause);
     }
     users
+}
+
+/// Every request was answered, and with 200.
+pub fn assert_none_failed(sent: &[Sent]) {
+    let refused: usize = sent.iter().map(|user| user.refused).sum();
+    let unanswered = sent.iter().filter(|user| !user.unknown.is_empty()).count();
+    assert_eq!((refused, unanswered), (0, 0), "requests answered 503, and not answered");
+}
+
+/// The longest that any 200 took.
+pub fn slowest(sent: &[Sent]) -> Duration {
+    sent.iter().map(|user| user.slowest).max().unwrap_or_default()
 }
 
 /// Every acknowledged event is in its user's timeline once, and nothing is there that was not sent.

@@ -43,6 +43,10 @@ pub struct StackOptions {
     pub engine_alone: bool,
     /// Where the journal lies, if not in the stack's own folder.
     pub journal_dir: Option<PathBuf>,
+    /// The api's Redis.
+    pub redis: Option<String>,
+    /// Where the engine thinks that ClickHouse is, if not where it is: a proxy's address.
+    pub engine_clickhouse: Option<String>,
 }
 
 impl Default for StackOptions {
@@ -53,6 +57,8 @@ impl Default for StackOptions {
             set: Vec::new(),
             engine_alone: false,
             journal_dir: None,
+            redis: None,
+            engine_clickhouse: None,
         }
     }
 }
@@ -124,8 +130,13 @@ impl Stack {
         self.options.journal_dir.clone().unwrap_or_else(|| self.path("journal"))
     }
 
+    /// A ClickHouse address with the stack's user and password.
+    pub fn with_password(&self, url: &str) -> String {
+        url.replace("://", &format!("://unmogrowp:{}@", self.password))
+    }
+
     fn clickhouse_url(&self) -> String {
-        self.clickhouse.replace("://", &format!("://unmogrowp:{}@", self.password))
+        self.with_password(&self.clickhouse)
     }
 
     fn store_flags(&self) -> [PathBuf; 4] {
@@ -154,7 +165,8 @@ impl Stack {
         (self.app_id, self.api_key) = self.make_app("demo");
     }
 
-    fn spawn(&self, name: &str, command: &mut Command) -> (Process, PathBuf) {
+    /// Starts one of our binaries with its log and ready file in the stack's folder.
+    pub fn spawn(&self, name: &str, command: &mut Command) -> (Process, PathBuf) {
         let ready = self.path(&format!("ready-{name}.json"));
         let _ = std::fs::remove_file(&ready);
         command.arg("--ready-file").arg(&ready);
@@ -186,6 +198,9 @@ impl Stack {
             .args(["serve", "--listen", "127.0.0.1:0", "--database", "unmogrowp"])
             .args(self.store_flags())
             .env("UNMOGROWP_CLICKHOUSE_URL", self.clickhouse_url());
+        if let Some(redis) = &self.options.redis {
+            command.args(["--redis", redis]);
+        }
         let (mut process, ready) = self.spawn("api", &mut command);
         self.api = url(&process.ready(&ready, READY_WITHIN), "api");
         self.api_process = Some(process);
@@ -194,6 +209,7 @@ impl Stack {
     /// Starts the engine, on new ports, over the journal that is there.
     pub fn start_engine(&mut self) {
         let mut command = Command::new(binary("unmogrowp-engine"));
+        let clickhouse = self.options.engine_clickhouse.as_ref().unwrap_or(&self.clickhouse);
         command
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--driver", self.options.driver.name()])
@@ -201,7 +217,7 @@ impl Stack {
             .arg(self.journal_dir())
             .arg("--keys-snapshot")
             .arg(self.path("keys.json"))
-            .env("UNMOGROWP_CLICKHOUSE_URL", self.clickhouse_url());
+            .env("UNMOGROWP_CLICKHOUSE_URL", self.with_password(clickhouse));
         for assignment in &self.options.set {
             command.args(["--set", assignment]);
         }
@@ -245,13 +261,17 @@ impl Stack {
 
     /// The sum of a metric's values over its labels, as `/metrics` shows it.
     pub fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.admin_get("/metrics").text();
-        let values = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            (series.split('{').next()? == name).then(|| value.parse::<f64>().ok())?
-        });
-        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+        sum_of_metric(&self.admin_get("/metrics").text(), name)
     }
+}
+
+/// Of the text that `/metrics` answers; None where the metric is not in it.
+pub fn sum_of_metric(text: &str, name: &str) -> Option<f64> {
+    let values = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        (series.split('{').next()? == name).then(|| value.parse::<f64>().ok())?
+    });
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
 
 fn url(addresses: &serde_json::Value, key: &str) -> String {

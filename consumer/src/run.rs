@@ -276,9 +276,9 @@ impl Run {
             return Ok(());
         };
         let Member { reader, topic, accept_gap, health, .. } = &self.member;
-        let resolved = assignment::resolve(*reader, topic, &partitions, *accept_gap);
+        let resolved = assignment::resolve(reader, topic, &partitions, *accept_gap);
         let assigned = resolved.and_then(|starts| {
-            assignment::assign(*reader, topic, &starts)?;
+            assignment::assign(reader, topic, &starts)?;
             Ok(starts)
         });
         match assigned {
@@ -306,7 +306,7 @@ impl Run {
         let reading: Vec<(i32, i64)> =
             self.desk.positions().map(|(partition, next, _)| (partition, next)).collect();
         let Member { reader, topic, accept_gap, .. } = &self.member;
-        match assignment::check_out_of_range(*reader, topic, &reading, *accept_gap) {
+        match assignment::check_out_of_range(reader, topic, &reading, *accept_gap) {
             // All positions anew: where one partition's records are of another time, all are.
             Ok(()) => self.rejoin(),
             Err(PositionError::Kafka(error)) => {

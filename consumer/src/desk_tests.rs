@@ -324,7 +324,7 @@ impl World {
                 let at = partition as usize;
                 let open = self.desk.intake(self.now) == Intake::Open && !self.paused[at];
                 let offset = self.position[at] - i64::from(again);
-                if !open || offset < 0 || offset >= 200 {
+                if !open || !(0..200).contains(&offset) {
                     return;
                 }
                 let record = if rows == 0 { bad() } else { good(rows) };

@@ -211,13 +211,14 @@ pub fn record(sequence: u64, users: std::ops::Range<u64>) -> Vec<u8> {
     let rows = users.end - users.start;
     let mut payload = Vec::new();
     for user in users {
+        let user_id = user.to_string();
         let row = Row {
             app_id: [1; 16],
             event_id: u128::from(user).to_be_bytes(),
             timestamp_ms: 0,
             received_at_ns: 0,
             event_name: b"e",
-            user_id: user.to_string().as_bytes(),
+            user_id: user_id.as_bytes(),
             properties: b"{}",
         };
         row.encode(&mut payload);

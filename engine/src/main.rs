@@ -13,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// UnMoGrowP's ingestion engine.
 ///
 /// An event is acknowledged with 200 only once it is synced to the journal on this machine; from
-/// there it is forwarded to ClickHouse.
+/// there it is forwarded to Kafka or ClickHouse.
 #[derive(Parser)]
 #[command(name = "unmogrowp-engine", version)]
 struct Arguments {
@@ -38,7 +38,7 @@ enum JournalCommand {
         /// The journal's directory, or one shard's in it
         dir: PathBuf,
     },
-    /// Forward all that is not yet in ClickHouse, then end
+    /// Forward all that was not yet forwarded, to Kafka where it is configured, then end
     Drain {
         /// The journal's directory
         dir: PathBuf,

@@ -185,9 +185,10 @@ fn one_batch(choice: Choice) {
     assert_eq!(running.stored_rows(), 100);
 }
 
-/// A loop that sleeps past the deadline would answer with its next tick, up to 50 ms later.
+/// A loop that sleeps past the deadline would answer with its next tick, 50 ms after the last. The
+/// deadline is longer than a sync on a busy disk, whose end would wake the loop as well.
 fn wakes_at_the_deadline_of_a_delivery(choice: Choice) {
-    const DEADLINE_US: u64 = 3_000;
+    const DEADLINE_US: u64 = 25_000;
     let watch = Arc::new(DeliveryWatch::default());
     watch.set_acks(true);
     let running = start_with(choice, |_| {}, |shard| shard.wait_for_delivery(watch, DEADLINE_US));
@@ -202,7 +203,7 @@ fn wakes_at_the_deadline_of_a_delivery(choice: Choice) {
         .collect();
     waits.sort_unstable();
     assert!(waits[0] >= Duration::from_micros(DEADLINE_US), "nobody has it yet: {waits:?}");
-    assert!(waits[7] < Duration::from_millis(20), "{waits:?}");
+    assert!(waits[7] < Duration::from_millis(42), "{waits:?}");
 }
 
 fn a_delivery_wakes_it(choice: Choice) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Take events over HTTP, journal them, forward them to ClickHouse.
+/// Take events over HTTP, journal them, forward them to Kafka or ClickHouse.
 ///
 /// Everything can be set in a TOML file, by the environment and by flags; the later wins. A key
 /// `section.key` is `UNMOGROWP_ENGINE__SECTION__KEY` in the environment and `--set section.key=value`

@@ -132,8 +132,8 @@ impl Forwarder {
             .context("cannot start the forwarder's runtime")?;
         let dead = dead::DeadLetters::open(&config.journal.dir.join("dead"))
             .context("cannot open the dead letters")?;
-        let runner =
-            run::Runner::new(config, pace, sources, dead, counters, health, idle.clone(), stopped)?;
+        let outside = run::Outside { counters, health, idle: idle.clone(), stop: stopped };
+        let runner = run::Runner::new(config, pace, sources, dead, outside)?;
         let thread = std::thread::Builder::new()
             .name("forwarder".to_owned())
             .spawn(move || {

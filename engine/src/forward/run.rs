@@ -73,17 +73,23 @@ pub(super) struct Runner {
     stop: watch::Receiver<Option<Instant>>,
 }
 
+/// What the runner shares with other threads.
+pub(super) struct Outside {
+    pub counters: Arc<ForwardCounters>,
+    pub health: Arc<Health>,
+    pub idle: Arc<AtomicBool>,
+    pub stop: watch::Receiver<Option<Instant>>,
+}
+
 impl Runner {
     pub fn new(
         config: &Config,
         (linger, chain_wait): (Duration, Option<Duration>),
         sources: Vec<Box<dyn BlockSource>>,
         dead: DeadLetters,
-        counters: Arc<ForwardCounters>,
-        health: Arc<Health>,
-        idle: Arc<AtomicBool>,
-        stop: watch::Receiver<Option<Instant>>,
+        outside: Outside,
     ) -> anyhow::Result<Runner> {
+        let Outside { counters, health, idle, stop } = outside;
         let clickhouse = &config.clickhouse;
         let limits = BatchLimits {
             rows_max: clickhouse.rows_per_insert_max,

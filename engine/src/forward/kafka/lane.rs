@@ -384,9 +384,10 @@ impl Lane {
         }
         let what =
             if direct { "blocks are inserted directly" } else { "blocks wait in the journal" };
-        let why = match &self.trouble {
-            Some(trouble) => trouble.clone(),
-            None => self.complaint.text(),
+        let why = match (&self.trouble, self.complaint.text()) {
+            (Some(trouble), _) => trouble.clone(),
+            (None, complaint) if !complaint.is_empty() => complaint,
+            (None, _) => format!("no acknowledgement within {} ms", self.kafka.stall_ms),
         };
         let text = format!("Kafka does not take blocks, {what}: {why}");
         if text != self.shown {

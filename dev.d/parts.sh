@@ -104,7 +104,9 @@ start_process() {
   part_pid[$name]=$!
 }
 
-wait_ready() { wait_until "$1" test -s "$data/ready-$1.json"; }
+wait_ready() { wait_until "$1" has_ready_file "$1"; }
+
+has_ready_file() { [[ -s $data/ready-$1.json ]]; }
 
 # Waits for part NAME until the command after it succeeds.
 wait_until() {

@@ -35,11 +35,15 @@ test() {
   trap 'end_attended; exit 130' INT
   trap 'end_attended; exit 129' HUP
   # The tests start what was compiled for them, and nothing that a shell happens to name.
-  unset UNMOGROWP_BIN_DIR UNMOGROWP_PORTS UNMOGROWP_CLICKHOUSE_URL UNMOGROWP_CLICKHOUSE_PASSWORD
+  unset UNMOGROWP_BIN_DIR UNMOGROWP_PORTS UNMOGROWP_CLICKHOUSE_URL UNMOGROWP_CLICKHOUSE_PASSWORD \
+    UNMOGROWP_REDIS_URL UNMOGROWP_KAFKA_BROKERS UNMOGROWP_FAULT UNMOGROWP_CHAOS_SEED UNMOGROWP_CHAOS_SECONDS
 
   stage 'tools' prepare_tools
   stage 'libchdb' prepare_libchdb
   export UNMOGROWP_LIBCHDB=$libchdb
+  stage 'servers' prepare_server_tools
+  stage 'kafka' prepare_kafka
+  export UNMOGROWP_KAFKA_JARS=$kafka_jars
   stage 'format' attend 120 cargo fmt --all --check
   stage 'lints' attend "$build_within_s" cargo clippy --quiet --locked --profile ci --workspace --all-targets -- -D warnings
   stage 'compile' attend "$build_within_s" cargo build --quiet --locked --profile ci --workspace --all-targets

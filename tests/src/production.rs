@@ -29,6 +29,8 @@ pub struct Path {
     pub broker_through_proxy: bool,
     /// Consumers reach ClickHouse through the proxy `clickhouse_proxy`; the engine does not.
     pub clickhouse_through_proxy: bool,
+    /// The topic is there before the engine, with these settings.
+    pub topic: Option<&'static [(&'static str, &'static str)]>,
     /// The broker is started by the test.
     pub broker_late: bool,
     /// The first consumer's fault point.
@@ -51,6 +53,7 @@ impl Default for Path {
             redis: false,
             broker_through_proxy: false,
             clickhouse_through_proxy: false,
+            topic: None,
             broker_late: false,
             consumer_fault: None,
             engine,
@@ -91,6 +94,9 @@ impl Production {
         }
         if !path.broker_late {
             broker.start_again();
+        }
+        if let Some(settings) = path.topic {
+            broker.create_topic("events", 4, settings);
         }
         let brokers = broker_proxy.as_ref().map_or_else(|| broker.address(), Proxy::address);
         let redis = path.redis.then(Redis::start);

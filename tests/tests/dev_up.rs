@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::process::{binaries_folder, checkout, libchdb, signal};
+use tests::servers::kafka::jars;
 use tests::stack::STOP_WITHIN;
 use tests::wait::{seconds, wait_for};
 use tests::{Batch, Client, Event, Process};
@@ -52,15 +53,21 @@ fn dev(arguments: &[&str], folder: &Path) -> Command {
         .arg(folder)
         .env("UNMOGROWP_BIN_DIR", binaries_folder())
         .env("UNMOGROWP_LIBCHDB", libchdb())
+        .env("UNMOGROWP_KAFKA_JARS", jars())
+        .env("UNMOGROWP_KAFKA_HEAP_MIB", "384")
         .env("UNMOGROWP_PORTS", "0");
     command
 }
 
 impl Up {
     fn start(folder: &Folder) -> Up {
+        Up::start_with(folder, &["up"])
+    }
+
+    fn start_with(folder: &Folder, arguments: &[&str]) -> Up {
         // A killed run leaves its own behind.
         let _ = std::fs::remove_file(folder.path().join("endpoints.json"));
-        let mut command = dev(&["up"], folder.path());
+        let mut command = dev(arguments, folder.path());
         let process = Process::start("dev up", folder.log.clone(), &mut command);
         let mut up = Up { process, folder: folder.path().to_owned() };
         let endpoints = up.folder.join("endpoints.json");
@@ -209,6 +216,9 @@ fn wrong_flags_are_refused_with_the_reason() {
         (&["up", "--ports", "1"][..], "--ports"),
         (&["up", "--ingest-port", "70000"], "0 to 65535"),
         (&["up", "--driver", "fast"], "auto, uring or epoll"),
+        (&["up", "--kafka", "nowhere"], "HOST:PORT"),
+        (&["up", "--full", "--kafka", "127.0.0.1:9092"], "--full"),
+        (&["servers", "up", "--kafka-port", "x"], "0 to 65535"),
         (&["down"], "down"),
     ] {
         let output = dev(arguments, folder.path()).output().expect("dev starts");

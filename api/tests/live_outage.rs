@@ -14,6 +14,9 @@ use serde_json::Value;
 /// Far above what the answer takes, far below any time-out but the one for Redis.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// Of the question that finds Redis hanging: its deadline, and what ClickHouse takes.
+const FIRST_TIME_MAX: Duration = Duration::from_millis(500);
+
 fn filled(redis: &Redis) -> Rig {
     let rig = Rig::start_with(Some(&redis.url()));
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
@@ -80,15 +83,24 @@ fn a_redis_that_dies_and_comes_back() {
 fn a_redis_that_hangs_and_goes_on() {
     let redis = Redis::start();
     let rig = filled(&redis);
-    redis.pause();
-    // The first waits for its deadline, the others know.
-    for _ in 0..20 {
+    // The first question waits for its deadline, the others know. The best of three, as this machine
+    // may be busy.
+    let mut first_took = ANSWER_TIME_MAX;
+    for _ in 0..3 {
+        from(&rig, "redis");
+        redis.pause();
+        let started = Instant::now();
         assert_eq!(right(&rig), "clickhouse");
+        first_took = first_took.min(started.elapsed());
+        for _ in 0..20 {
+            assert_eq!(right(&rig), "clickhouse");
+        }
+        wait_for_health(&rig, false);
+        redis.resume();
     }
-    wait_for_health(&rig, false);
+    assert!(first_took < FIRST_TIME_MAX, "it took {first_took:?}");
     let metrics = String::from_utf8(rig.get("/metrics").body).unwrap();
     assert!(metrics.contains("unmogrowp_api_live_fallbacks_total{reason=\"away\"}"), "{metrics}");
-    redis.resume();
     wait_for_health(&rig, true);
     from(&rig, "redis");
 }

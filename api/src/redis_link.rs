@@ -9,7 +9,9 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError,
+};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -168,7 +170,10 @@ impl RedisLink {
 }
 
 fn sort(error: &RedisError) -> LinkError {
-    if error.is_timeout() {
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        // The crate calls it unrecoverable, as it does a broken connection.
+        LinkError::Refused(error.to_string())
+    } else if error.is_timeout() {
         LinkError::Slow
     } else if error.is_unrecoverable_error() || error.is_io_error() {
         LinkError::Away

@@ -14,6 +14,10 @@ use serde_json::Value;
 /// Far above what the answer takes, far below any time-out but the one for Redis.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// For a Redis that hangs, beyond what ClickHouse takes: ten times the deadline, half of the client
+/// library's own.
+const WAIT_TIME_MAX: Duration = Duration::from_millis(500);
+
 fn filled(redis: &Redis) -> Rig {
     let rig = Rig::start_with(Some(&redis.url()));
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
@@ -67,7 +71,7 @@ fn a_redis_that_dies_and_comes_back() {
     let rig = filled(&redis);
     wait_for_health(&rig, true);
     redis.kill();
-    for _ in 0..20 {
+    for _ in 0..5 {
         assert_eq!(right(&rig), "clickhouse");
     }
     wait_for_health(&rig, false);
@@ -80,17 +84,43 @@ fn a_redis_that_dies_and_comes_back() {
 fn a_redis_that_hangs_and_goes_on() {
     let redis = Redis::start();
     let rig = filled(&redis);
-    redis.pause();
-    // The first waits for its deadline, the others know.
-    for _ in 0..20 {
+    // The first question waits for its deadline, the others know. The best of three, as this machine
+    // may be busy.
+    let mut waited = ANSWER_TIME_MAX;
+    for _ in 0..3 {
+        from(&rig, "redis");
+        redis.pause();
+        let started = Instant::now();
         assert_eq!(right(&rig), "clickhouse");
+        let first_took = started.elapsed();
+        let mut others_took: Vec<Duration> = Vec::new();
+        for _ in 0..5 {
+            let started = Instant::now();
+            assert_eq!(right(&rig), "clickhouse");
+            others_took.push(started.elapsed());
+        }
+        others_took.sort();
+        waited = waited.min(first_took.saturating_sub(others_took[2]));
+        wait_for_health(&rig, false);
+        redis.resume();
     }
-    wait_for_health(&rig, false);
+    assert!(waited < WAIT_TIME_MAX, "it waited {waited:?}");
     let metrics = String::from_utf8(rig.get("/metrics").body).unwrap();
     assert!(metrics.contains("unmogrowp_api_live_fallbacks_total{reason=\"away\"}"), "{metrics}");
-    redis.resume();
     wait_for_health(&rig, true);
     from(&rig, "redis");
+}
+
+#[test]
+fn a_redis_that_refuses_us() {
+    let redis = Redis::start();
+    let rig = Rig::start_with(Some(&format!("redis://:wrong@127.0.0.1:{}", redis.port)));
+    wait_for("a reason", || {
+        let readiness = rig.get("/readyz").json();
+        (readiness["dependencies"]["redis"]["reason"] == "Redis refuses us").then_some(())
+    });
+    assert_eq!(live(&rig)["meta"]["source"], "clickhouse");
+    assert!(!redis.command(&[b"DBSIZE"]).starts_with(b"1"), "nothing is written");
 }
 
 #[test]

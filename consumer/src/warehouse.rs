@@ -60,8 +60,7 @@ impl Address {
         Ok(Address { origin, user, password, is_loopback })
     }
 
-    /// Compressed only where the bytes leave the machine: on loopback packing costs more than it
-    /// saves.
+    /// Compressed only where the bytes leave the machine.
     pub fn client(&self, database: &str) -> Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);

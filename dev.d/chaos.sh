@@ -94,7 +94,7 @@ kafka_outage() {
   say "sending $rate events/s for $load_s s; Kafka is away from second $outage_lead_s on, for $minutes min"
   "$binaries/unmogrowp-loadgen" --endpoints "$data/endpoints.json" --batch "$outage_batch" --connections 32 \
     --rate $((rate / outage_batch)) --duration "$load_s" --json "$data/load.json" --verify \
-    --verify-wait 120 --verify-users-max 2000 </dev/null >"$data/load.log" 2>&1 &
+    --verify-wait 120 --verify-users-max 300 </dev/null >"$data/load.log" 2>&1 &
   load_pid=$!
   sleep "$outage_lead_s"
   # A stopped process would end the run of ./dev up: its parts are expected to live.

@@ -53,7 +53,11 @@ fn a_failure_that_passes_is_tried_again_and_tells_nobody() {
     let stage = Stage::start(&cluster, NO_CLICKHOUSE, vec![blocks(1, 20)], |_| {});
     stage.wait_marked(&[20]);
     wait_until("Kafka is well", || stage.level(Component::Kafka) == Level::Ok);
-    assert_eq!(kafka_stage::read_records(&cluster, 20).len(), 20);
+    // The mock cluster may have stored what it then failed: a broker would know it again.
+    let mut sequences = kafka_stage::sequences(&kafka_stage::read_records(&cluster, 20));
+    sequences.dedup();
+    assert_eq!(sequences, (1..=20).collect::<Vec<_>>());
+    assert_eq!(stage.seeks(0), 0, "librdkafka tried again by itself");
 }
 
 #[test]

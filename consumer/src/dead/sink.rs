@@ -14,6 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// Of the topic, should we have to make it: more than any record of `events`.
 const TOPIC_MESSAGE_BYTES_MAX: &str = "10000000";
@@ -28,13 +29,15 @@ pub struct DeadTopic {
     name: String,
     config: ClientConfig,
     producer: FutureProducer,
+    /// Asked for once, with the first letter.
+    made: OnceCell<()>,
 }
 
 impl DeadTopic {
     pub fn new(kafka: &Kafka, name: &str) -> anyhow::Result<DeadTopic> {
         let config = kafka.producer();
         let producer = config.create().context("librdkafka refuses its configuration")?;
-        Ok(DeadTopic { name: name.to_owned(), config, producer })
+        Ok(DeadTopic { name: name.to_owned(), config, producer, made: OnceCell::new() })
     }
 
     /// `Ok` when the letter is on all replicas in sync.
@@ -43,6 +46,13 @@ impl DeadTopic {
             FutureRecord::to(&self.name).payload(&letter.raw[..]).headers(letter.headers());
         let sent = self.producer.send(record, Duration::ZERO).await;
         sent.map(drop).map_err(|(error, _)| error)
+    }
+
+    /// Whoever may not make topics can still write to one.
+    async fn make(&self) {
+        if let Err(error) = self.create().await {
+            tracing::warn!(topic = self.name, %error, "the topic of dead letters is not made");
+        }
     }
 
     /// Makes the topic with the brokers' own replication; one that is there is left as it is.
@@ -87,6 +97,8 @@ impl DeadSink {
             return;
         }
         if let Some(topic) = &self.topic {
+            // A letter to a topic that is not there fails only when librdkafka has given up on it.
+            topic.made.get_or_init(|| topic.make()).await;
             for letter in letters {
                 self.write_topic(topic, letter).await;
             }

@@ -32,8 +32,11 @@ fn data_folder() -> TempDir {
 }
 
 fn dev(arguments: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new(checkout().join("dev"));
+    // Signals that the test's own starter ignores (nohup does) are answered here all the same.
+    let mut command = Command::new("env");
     command
+        .arg("--default-signal")
+        .arg(checkout().join("dev"))
         .args(arguments)
         .arg("--data")
         .arg(folder)
@@ -47,7 +50,7 @@ fn dev(arguments: &[&str], folder: &Path) -> Command {
 
 /// Starts a `./dev` that stays, and waits until its file of addresses is there.
 fn start(arguments: &[&str], folder: &Path, told_in: &str) -> (Process, Value) {
-    let log = folder.with_extension("log");
+    let log = folder.join("dev.log");
     let mut process = Process::start("dev", log, &mut dev(arguments, folder));
     let addresses = process.ready(&folder.join(told_in), READY_WITHIN);
     (process, addresses)

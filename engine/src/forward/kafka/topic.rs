@@ -132,8 +132,7 @@ impl Watcher {
             Ok(partitions) => partitions,
             Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 make_topic(client, kafka).await?;
-                let made = read_partitions(client, &kafka.topic);
-                made.map_err(|code| anyhow!("topic {}, just made: {code}", kafka.topic))?
+                read_made_partitions(client, &kafka.topic).await?
             }
             Err(code) => return Err(anyhow!("Kafka at {} does not answer: {code}", kafka.brokers)),
         };
@@ -154,6 +153,23 @@ fn read_partitions(
         return Err(error.into());
     }
     Ok(found.partitions().iter().map(|partition| partition.replicas().len()).collect())
+}
+
+/// A topic is there a moment after it was made: the controller tells the brokers.
+async fn read_made_partitions(
+    client: &AdminClient<Quiet>,
+    topic: &str,
+) -> anyhow::Result<Vec<usize>> {
+    let made = Instant::now();
+    loop {
+        match read_partitions(client, topic) {
+            Err(code) if made.elapsed() >= MAKE_PATIENCE => {
+                return Err(anyhow!("topic {topic}, just made: {code}"));
+            }
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            Ok(partitions) => return Ok(partitions),
+        }
+    }
 }
 
 async fn make_topic(client: &AdminClient<Quiet>, kafka: &Kafka) -> anyhow::Result<()> {

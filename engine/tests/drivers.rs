@@ -203,7 +203,8 @@ fn wakes_at_the_deadline_of_a_delivery(choice: Choice) {
         .collect();
     waits.sort_unstable();
     assert!(waits[0] >= Duration::from_micros(DEADLINE_US), "nobody has it yet: {waits:?}");
-    assert!(waits[7] < Duration::from_millis(42), "{waits:?}");
+    // Without the wake every one of them takes the 50 ms to the next tick.
+    assert!(waits[1] < Duration::from_millis(45), "{waits:?}");
 }
 
 fn a_delivery_wakes_it(choice: Choice) {

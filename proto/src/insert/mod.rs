@@ -11,8 +11,10 @@ mod answer;
 mod delivery;
 mod statement;
 mod token;
+mod witness;
 
 pub use answer::{Failure, InsertFailure, TEXT_CHARS_MAX, sort_answer};
 pub use delivery::{DeadRow, Delivery, Step};
 pub use statement::{SETTING_BLOCK_ROWS, SETTING_TOKEN, SETTINGS, statement};
 pub use token::Token;
+pub use witness::Witness;

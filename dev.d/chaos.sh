@@ -159,6 +159,6 @@ json_number() {
 # The sum of a metric over its labels, without its fraction.
 engine_metric() {
   curl -sS --max-time 10 "$1/metrics" | awk -v name="$2" '
-    { split($1, series, "{") } series[1] == name { sum += $NF } END { printf "%d\n", sum }' >"$data/metric"
+    { split($1, series, "{") } series[1] == name { sum += $NF } END { printf "%.0f\n", sum }' >"$data/metric"
   read -r reply <"$data/metric"
 }

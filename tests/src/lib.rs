@@ -9,6 +9,7 @@ pub mod answers;
 pub mod batch;
 pub mod conserved;
 pub mod consumer;
+pub mod dev;
 pub mod http_client;
 pub mod process;
 pub mod production;
@@ -22,6 +23,7 @@ pub mod wait;
 
 pub use batch::{Batch, Event};
 pub use consumer::Consumer;
+pub use dev::DevFolder;
 pub use http_client::{Client, Response};
 pub use process::Process;
 pub use production::{Path, Production};

@@ -2,126 +2,55 @@
 //! nothing is built here.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
-use tempfile::TempDir;
-use tests::process::{binaries_folder, checkout, libchdb, signal};
-use tests::servers::kafka::jars;
+use tests::dev::group_and_session;
+use tests::process::signal;
 use tests::stack::STOP_WITHIN;
 use tests::wait::{seconds, wait_for};
-use tests::{Batch, Client, Event, Process};
+use tests::{Batch, Client, DevFolder, Event, Process};
 
 const READY_WITHIN: std::time::Duration = seconds(120);
 
 const BINARIES: [&str; 3] = ["unmogrowp-clickhouse", "unmogrowp-api", "unmogrowp-engine"];
 
-struct Up {
+struct Up<'a> {
     process: Process,
-    folder: PathBuf,
+    folder: &'a DevFolder,
 }
 
-/// A folder for the data and, beside it, the log of `./dev up` itself.
-struct Folder {
-    data: PathBuf,
-    log: PathBuf,
-    _outer: TempDir,
-}
-
-impl Folder {
-    fn path(&self) -> &Path {
-        &self.data
-    }
-}
-
-fn data_folder() -> Folder {
-    let outer = tempfile::Builder::new().prefix("unmogrowp-dev-up-").tempdir().expect("folder");
-    let data = outer.path().join("data");
-    std::fs::create_dir(&data).expect("folder");
-    Folder { data, log: outer.path().join("dev.log"), _outer: outer }
-}
-
-fn dev(arguments: &[&str], folder: &Path) -> Command {
-    // Signals that the test's own starter ignores (nohup does) are answered here all the same.
-    let mut command = Command::new("env");
-    command
-        .arg("--default-signal")
-        .arg(checkout().join("dev"))
-        .args(arguments)
-        .arg("--data")
-        .arg(folder)
-        .env("UNMOGROWP_BIN_DIR", binaries_folder())
-        .env("UNMOGROWP_LIBCHDB", libchdb())
-        .env("UNMOGROWP_KAFKA_JARS", jars())
-        .env("UNMOGROWP_KAFKA_HEAP_MIB", "384")
-        .env("UNMOGROWP_PORTS", "0");
-    command
-}
-
-impl Up {
-    fn start(folder: &Folder) -> Up {
-        Up::start_with(folder, &["up"])
-    }
-
-    fn start_with(folder: &Folder, arguments: &[&str]) -> Up {
+impl Up<'_> {
+    fn start(folder: &DevFolder) -> Up<'_> {
         // A killed run leaves its own behind.
-        let _ = std::fs::remove_file(folder.path().join("endpoints.json"));
-        let mut command = dev(arguments, folder.path());
-        let process = Process::start("dev up", folder.log.clone(), &mut command);
-        let mut up = Up { process, folder: folder.path().to_owned() };
-        let endpoints = up.folder.join("endpoints.json");
-        up.process.ready(&endpoints, READY_WITHIN);
-        up
+        let endpoints = folder.path().join("endpoints.json");
+        let _ = std::fs::remove_file(&endpoints);
+        let mut process = folder.start(&["up"]);
+        process.ready(&endpoints, READY_WITHIN);
+        Up { process, folder }
     }
 
     fn endpoints(&self) -> Value {
-        let text = std::fs::read(self.folder.join("endpoints.json")).expect("endpoints.json");
-        serde_json::from_slice(&text).expect("endpoints.json is JSON")
+        let text = std::fs::read(self.folder.path().join("endpoints.json"));
+        serde_json::from_slice(&text.expect("endpoints.json")).expect("endpoints.json is JSON")
     }
 
     fn endpoint(&self, key: &str) -> String {
         self.endpoints()[key].as_str().expect("every endpoint is text").to_owned()
     }
 
-    /// The processes of this run's own binaries, by name: they have the folder in their command line.
-    fn parts(&self) -> Vec<(u32, String)> {
-        let folder = self.folder.to_string_lossy().into_owned();
-        let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| *pid != self.process.pid())
-            .filter_map(|pid| {
-                let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-                let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                line.contains(&folder).then_some((pid, line))
-            })
-            .collect()
-    }
-
     fn part(&self, binary: &str) -> u32 {
-        let parts = self.parts();
-        let found = parts.iter().find(|(_, line)| line.contains(binary));
-        found.unwrap_or_else(|| panic!("{binary} is not among {parts:?}")).0
+        self.folder.part(binary, self.process.pid())
     }
 
     fn assert_all_gone(&self) {
-        let left = self.parts();
-        assert!(left.is_empty(), "still there: {left:?}");
-        assert!(!self.folder.join("endpoints.json").exists(), "endpoints.json is removed");
+        self.folder.assert_all_gone(self.process.pid(), "endpoints.json");
     }
-}
-
-/// The fields of /proc/PID/stat after the name: state, parent, process group, session.
-fn group_and_session(pid: u32) -> (i64, i64) {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
-    let (_, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
-    let mut fields = rest.split(' ').skip(2).map(|field| field.parse().expect("a number"));
-    (fields.next().expect("group"), fields.next().expect("session"))
 }
 
 #[test]
 fn up_starts_all_and_sigterm_stops_all() {
-    let folder = data_folder();
+    let folder = DevFolder::default();
     let mut up = Up::start(&folder);
     let endpoints = up.endpoints();
     let mut keys: Vec<&String> = endpoints.as_object().expect("an object").keys().collect();
@@ -138,11 +67,11 @@ fn up_starts_all_and_sigterm_stops_all() {
         assert_eq!(group_and_session(up.part(binary)), own, "{binary}");
     }
 
-    let second = dev(&["up"], folder.path()).stdin(Stdio::null()).output().expect("dev starts");
+    let second = folder.dev(&["up"]).stdin(Stdio::null()).output().expect("dev starts");
     let words = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success());
     assert!(words.contains(&format!("pid {}", up.process.pid())), "{words}");
-    assert!(up.folder.join("endpoints.json").exists(), "the first one is not disturbed");
+    assert!(folder.path().join("endpoints.json").exists(), "the first one is not disturbed");
 
     let (app_id, api_key) = (up.endpoint("app_id"), up.endpoint("api_key"));
     up.process.signal("TERM");
@@ -159,7 +88,7 @@ fn up_starts_all_and_sigterm_stops_all() {
 
 #[test]
 fn an_event_survives_a_stop_and_a_start() {
-    let folder = data_folder();
+    let folder = DevFolder::default();
     let mut up = Up::start(&folder);
     let key = up.endpoint("api_key");
     let batch = Batch::one(Event::new("kept", "somebody"));
@@ -186,7 +115,7 @@ fn an_event_survives_a_stop_and_a_start() {
 #[test]
 fn when_one_part_dies_all_stop_and_the_exit_code_says_so() {
     for binary in ["unmogrowp-engine", "unmogrowp-clickhouse"] {
-        let folder = data_folder();
+        let folder = DevFolder::default();
         let mut up = Up::start(&folder);
         signal(up.part(binary), "KILL");
         let status = up.process.wait_exit(STOP_WITHIN);
@@ -197,7 +126,7 @@ fn when_one_part_dies_all_stop_and_the_exit_code_says_so() {
 
 #[test]
 fn the_folder_of_a_killed_run_can_be_used_again() {
-    let folder = data_folder();
+    let folder = DevFolder::default();
     let mut up = Up::start(&folder);
     up.process.kill_9();
     let mut again = Up::start(&folder);
@@ -211,7 +140,7 @@ fn the_folder_of_a_killed_run_can_be_used_again() {
 
 #[test]
 fn wrong_flags_are_refused_with_the_reason() {
-    let folder = data_folder();
+    let folder = DevFolder::default();
     for (arguments, expected) in [
         (&["up", "--ports", "1"][..], "--ports"),
         (&["up", "--ingest-port", "70000"], "0 to 65535"),
@@ -221,7 +150,7 @@ fn wrong_flags_are_refused_with_the_reason() {
         (&["servers", "up", "--kafka-port", "x"], "0 to 65535"),
         (&["down"], "down"),
     ] {
-        let output = dev(arguments, folder.path()).output().expect("dev starts");
+        let output = folder.dev(arguments).output().expect("dev starts");
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {words}");
         assert!(words.contains(expected), "{arguments:?}: {words}");

@@ -181,6 +181,36 @@ fn with_clickhouse_away_too_blocks_wait_and_nothing_is_marked() {
     assert!(began.elapsed() < Duration::from_secs(5), "a stop does not wait for what is away");
 }
 
+/// A missing table, a wrong password: ClickHouse answers, but takes nothing.
+#[test]
+fn what_the_direct_route_refuses_goes_through_kafka_once_that_is_back() {
+    let cluster = cluster();
+    let clickhouse = StandIn::start(|_| Reply::Refuse(403, 516));
+    let stage = Stage::start(&cluster, &clickhouse.url(), vec![blocks(1, 3)], |config| {
+        config.kafka.direct_insert_after_ms = 300;
+    });
+    stage.wait_marked(&[3]);
+    cluster.broker_down(1).unwrap();
+    stage.add(0, 4..=9);
+    wait_until("blocks go directly", || stage.counter("kafka_route{producer=\"0\"}") == 1);
+    wait_until("and are refused", || stage.level(Component::Forwarder) == Level::Degraded);
+    cluster.broker_up(1).unwrap();
+    stage.wait_marked(&[9]);
+    wait_until("Kafka is the route", || stage.counter("kafka_route{producer=\"0\"}") == 0);
+    assert!(clickhouse.stored().is_empty());
+}
+
+#[test]
+fn blocks_that_neither_takes_are_told_of() {
+    let cluster = cluster();
+    cluster.request_errors(Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
+    let stage = Stage::start(&cluster, NO_CLICKHOUSE, vec![blocks(1, 1)], |_| {});
+    wait_until("the lane tells of it", || {
+        stage.reason(Component::Kafka).contains("cannot be inserted directly now")
+    });
+    assert_eq!(stage.last_mark(0), 0);
+}
+
 #[test]
 fn a_stop_sends_what_there_is() {
     let cluster = cluster();

@@ -135,7 +135,7 @@ impl Lane {
     fn is_away(&self) -> bool {
         match self.route.way() {
             Way::Kafka => !self.circuit.is_closed(),
-            Way::Direct | Way::Trying => !self.status.clickhouse_answers(),
+            Way::Direct | Way::Trying => !self.status.direct_takes(),
         }
     }
 
@@ -236,7 +236,7 @@ impl Lane {
         let signs = Signs {
             breaker_closed: self.circuit.is_closed(),
             has_work: self.slots.iter().any(Slot::has_work),
-            clickhouse_answers: self.status.clickhouse_answers(),
+            direct_takes: self.status.direct_takes(),
             kafka_answers: self.status.answers() > self.answers_at_try,
         };
         match self.route.judge(now, signs) {
@@ -244,6 +244,10 @@ impl Lane {
             Some(Change::Try) => {
                 self.try_left = true;
                 self.answers_at_try = self.status.answers();
+                if !signs.direct_takes {
+                    // There may be nothing else to try with.
+                    self.reclaim_handed();
+                }
             }
             Some(Change::ToDirect) => {
                 tracing::warn!(
@@ -259,15 +263,19 @@ impl Lane {
             }
         }
         let kafka = self.route.way() == Way::Kafka;
-        if kafka && !signs.clickhouse_answers && self.reclaim_at.is_none_or(|at| now >= at) {
+        if kafka && !signs.direct_takes && self.reclaim_at.is_none_or(|at| now >= at) {
             self.reclaim_at = Some(now + RETRY_EVERY);
-            let handed = self.slots.iter_mut().filter(|slot| slot.ledger.has_handed());
-            handed.for_each(|slot| slot.ledger.reclaim_handed());
+            self.reclaim_handed();
         }
         let acks = kafka && self.circuit.is_closed() && self.status.acks_allowed();
         for slot in &self.slots {
             slot.set_acks(acks);
         }
+    }
+
+    fn reclaim_handed(&mut self) {
+        let handed = self.slots.iter_mut().filter(|slot| slot.ledger.has_handed());
+        handed.for_each(|slot| slot.ledger.reclaim_handed());
     }
 
     fn take_back(&mut self) {
@@ -309,9 +317,15 @@ impl Lane {
         if self.route.way() == Way::Kafka {
             return self.send(index, now);
         }
-        if self.try_left && self.send(index, now) {
-            self.try_left = false;
-            return true;
+        if self.try_left {
+            if self.send(index, now) {
+                self.try_left = false;
+                return true;
+            }
+            if !self.status.direct_takes() {
+                // Given back to the direct route, the block to try with would be gone again.
+                return false;
+            }
         }
         let wanted = self.slots[index].ledger.next_for_direct();
         self.hand(index, wanted, now)
@@ -375,7 +389,10 @@ impl Lane {
         set(&self.counters.breaker_state, self.circuit.state() as u64);
         let direct = self.route.way() != Way::Kafka;
         set(&self.counters.route, u64::from(direct));
-        if self.circuit.is_closed() && !direct && self.trouble.is_none() {
+        let stuck: usize = self.slots.iter().map(|slot| slot.ledger.direct_only()).sum();
+        let stuck = if self.status.direct_takes() { 0 } else { stuck };
+        let well = self.circuit.is_closed() && !direct && self.trouble.is_none();
+        if well && stuck == 0 {
             if !self.shown.is_empty() {
                 self.shown.clear();
                 self.status.set_lane(self.index, String::new());
@@ -389,7 +406,14 @@ impl Lane {
             (None, complaint) if !complaint.is_empty() => complaint,
             (None, _) => format!("no acknowledgement within {} ms", self.kafka.stall_ms),
         };
-        let text = format!("Kafka does not take blocks, {what}: {why}");
+        let text = if well {
+            format!(
+                "Kafka refuses {stuck} blocks, and they cannot be inserted directly now: the journal \
+                 keeps them and all behind them"
+            )
+        } else {
+            format!("Kafka does not take blocks, {what}: {why}")
+        };
         if text != self.shown {
             self.status.set_lane(self.index, text.clone());
             self.shown = text;

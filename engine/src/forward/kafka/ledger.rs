@@ -51,6 +51,8 @@ pub struct Ledger {
     again_direct: BTreeSet<u64>,
     /// Blocks whose copy is with the direct route.
     handed: usize,
+    /// Open blocks that Kafka will never take.
+    direct_only: usize,
     mark: Option<u64>,
 }
 
@@ -118,6 +120,7 @@ impl Ledger {
         {
             self.entries[at].fate = Fate::Again;
             self.entries[at].direct_only = true;
+            self.direct_only += 1;
             self.again.insert(sequence);
             self.again_direct.insert(sequence);
         }
@@ -179,6 +182,11 @@ impl Ledger {
         self.handed > 0
     }
 
+    /// How many blocks only the direct route can take now.
+    pub fn direct_only(&self) -> usize {
+        self.direct_only
+    }
+
     fn find(&self, sequence: u64) -> Option<usize> {
         self.entries.binary_search_by_key(&sequence, |entry| entry.sequence).ok()
     }
@@ -207,6 +215,9 @@ impl Ledger {
         entry.fate = Fate::Done;
         if std::mem::take(&mut entry.handed) {
             self.handed -= 1;
+        }
+        if std::mem::take(&mut entry.direct_only) {
+            self.direct_only -= 1;
         }
         let sequence = entry.sequence;
         self.again.remove(&sequence);

@@ -28,13 +28,13 @@ fn a_block_that_kafka_refuses_holds_nothing_else_up() {
     ledger.on_sent(1);
     ledger.on_rejected(1);
     assert_eq!(ledger.next_for_kafka(), Wanted::Unread);
-    assert_eq!(ledger.next_direct_only(), Some(1));
+    assert_eq!((ledger.next_direct_only(), ledger.direct_only()), (Some(1), 1));
     ledger.on_handed(1);
     assert_eq!((ledger.next_direct_only(), ledger.next_for_direct()), (None, Wanted::Unread));
     ledger.reclaim_handed();
     assert_eq!(ledger.next_for_kafka(), Wanted::Unread, "Kafka will not take it back either");
     ledger.on_direct_done(1);
-    assert_eq!(ledger.take_mark(), Some(1));
+    assert_eq!((ledger.take_mark(), ledger.direct_only()), (Some(1), 0));
 }
 
 #[test]

@@ -201,6 +201,24 @@ fn what_the_direct_route_refuses_goes_through_kafka_once_that_is_back() {
 }
 
 #[test]
+fn a_producer_that_cannot_be_made_is_a_kafka_that_is_away() {
+    let cluster = cluster();
+    let clickhouse = StandIn::start(|_| Reply::Take);
+    let stage = Stage::start(&cluster, &clickhouse.url(), vec![blocks(1, 5)], |config| {
+        let properties = [("security.protocol", "ssl"), ("ssl.ca.location", "/nope")];
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        config.kafka.properties.0 = properties.into_iter().collect();
+        config.kafka.ack = Ack::Kafka;
+        config.kafka.direct_insert_after_ms = 1_000;
+    });
+    stage.wait_marked(&[5]);
+    assert_eq!(clickhouse.stored().len(), 50, "five blocks of ten rows");
+    assert!(!stage.watches[0].acks());
+    let reason = stage.reason(Component::Kafka);
+    assert!(reason.contains("cannot make a Kafka producer"), "{reason}");
+}
+
+#[test]
 fn blocks_that_neither_takes_are_told_of() {
     let cluster = cluster();
     cluster.request_errors(Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);

@@ -16,6 +16,7 @@ use crate::config::Kafka;
 use crate::forward::Frame;
 use crate::metrics::{KafkaCounters, add, set};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use proto::breaker::BreakerState;
 use proto::limits::BLOCK_BYTES_MAX;
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,10 +132,16 @@ impl Lane {
         }
     }
 
+    /// Kafka may be expected to take blocks. Without a producer nothing is sent that could fail and
+    /// open the breaker.
+    fn is_closed(&self) -> bool {
+        self.circuit.is_closed() && self.producer.is_some()
+    }
+
     /// Where a stop need not wait.
     fn is_away(&self) -> bool {
         match self.route.way() {
-            Way::Kafka => !self.circuit.is_closed(),
+            Way::Kafka => !self.is_closed(),
             Way::Direct | Way::Trying => !self.status.direct_takes(),
         }
     }
@@ -234,7 +241,7 @@ impl Lane {
             tracing::warn!(lane = self.index, complaint, "Kafka acknowledges nothing");
         }
         let signs = Signs {
-            breaker_closed: self.circuit.is_closed(),
+            breaker_closed: self.is_closed(),
             has_work: self.slots.iter().any(Slot::has_work),
             direct_takes: self.status.direct_takes(),
             kafka_answers: self.status.answers() > self.answers_at_try,
@@ -267,7 +274,7 @@ impl Lane {
             self.reclaim_at = Some(now + RETRY_EVERY);
             self.reclaim_handed();
         }
-        let acks = kafka && self.circuit.is_closed() && self.status.acks_allowed();
+        let acks = kafka && signs.breaker_closed && self.status.acks_allowed();
         for slot in &self.slots {
             slot.set_acks(acks);
         }
@@ -386,12 +393,16 @@ impl Lane {
 
     /// Metrics, and the words on `/readyz`.
     fn show(&mut self) {
-        set(&self.counters.breaker_state, self.circuit.state() as u64);
+        let state = match self.producer {
+            Some(_) => self.circuit.state(),
+            None => BreakerState::Open,
+        };
+        set(&self.counters.breaker_state, state as u64);
         let direct = self.route.way() != Way::Kafka;
         set(&self.counters.route, u64::from(direct));
         let stuck: usize = self.slots.iter().map(|slot| slot.ledger.direct_only()).sum();
         let stuck = if self.status.direct_takes() { 0 } else { stuck };
-        let well = self.circuit.is_closed() && !direct && self.trouble.is_none();
+        let well = self.is_closed() && !direct && self.trouble.is_none();
         if well && stuck == 0 {
             if !self.shown.is_empty() {
                 self.shown.clear();

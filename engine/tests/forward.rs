@@ -320,6 +320,17 @@ fn a_damaged_source_is_reported_and_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_forwarder_that_panics_is_told_of() {
+    let clickhouse = StandIn::start(|_| Reply::Take);
+    let mut stage = stage(&clickhouse.url(), vec![feed(1, 1, 0)], |_| {});
+    wait_until("marked", || stage.last_mark(0) == 1);
+    stage.feeds[0].lock().unwrap().panic_next = true;
+    wait_until("it is told of", || stage.reason(Component::Forwarder).contains("panic"));
+    assert_eq!(stage.health.level(Component::Forwarder), Level::Degraded);
+    assert!(!stage.forwarder.take().unwrap().stop(Instant::now()), "something may be left");
+}
+
+#[test]
 fn stopping_flushes_without_lingering() {
     let clickhouse = StandIn::start(|_| Reply::Take);
     let mut stage = stage(&clickhouse.url(), vec![feed(1, 3, 0)], |config| {

@@ -219,6 +219,22 @@ fn a_producer_that_cannot_be_made_is_a_kafka_that_is_away() {
 }
 
 #[test]
+fn a_lane_that_panics_is_told_of_and_nobody_waits_for_it() {
+    let cluster = cluster();
+    let stage = Stage::start(&cluster, NO_CLICKHOUSE, vec![blocks(1, 1)], |config| {
+        config.kafka.ack = Ack::Kafka;
+    });
+    stage.wait_marked(&[1]);
+    wait_until("a 200 may wait for Kafka", || stage.watches[0].acks());
+    stage.feeds[0].lock().unwrap().panic_next = true;
+    stage.ring();
+    wait_until("it is told of", || stage.reason(Component::Kafka).contains("panic"));
+    assert_eq!(stage.level(Component::Kafka), Level::Degraded);
+    assert!(!stage.watches[0].acks());
+    assert!(!stage.stop(Duration::from_secs(1)), "it cannot know that nothing is left");
+}
+
+#[test]
 fn blocks_that_neither_takes_are_told_of() {
     let cluster = cluster();
     cluster.request_errors(Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);

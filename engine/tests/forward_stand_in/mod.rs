@@ -190,6 +190,7 @@ pub struct Feed {
     pub marked: Vec<u64>,
     pub fail_next: Option<SourceError>,
     pub fail_marks: usize,
+    pub panic_next: bool,
 }
 
 pub type SharedFeed = Arc<Mutex<Feed>>;
@@ -199,6 +200,10 @@ pub struct MemorySource(pub SharedFeed);
 impl BlockSource for MemorySource {
     fn next_block(&mut self) -> Result<Option<Block>, SourceError> {
         let mut feed = self.0.lock().unwrap();
+        if feed.panic_next {
+            drop(feed);
+            panic!("scripted");
+        }
         match feed.fail_next.take() {
             Some(error) => Err(error),
             None => Ok(feed.blocks.pop_front()),

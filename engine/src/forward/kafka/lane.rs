@@ -438,3 +438,19 @@ impl Lane {
         soonest.map_or(SLEEP_MAX, |due| (due - now).min(SLEEP_MAX))
     }
 }
+
+/// A lane that panics is told of while the engine goes on: nobody joins it before the stop.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let text = "a lane ended by a panic: its blocks wait in the journal for a restart";
+        tracing::error!(lane = self.index, "{text}");
+        self.idle.store(false, Ordering::Release);
+        for slot in &self.slots {
+            slot.set_acks(false);
+        }
+        self.status.set_lane(self.index, text.to_owned());
+    }
+}

@@ -96,7 +96,8 @@ fn be_nice(nice: i32) {
     }
 }
 
-/// Tells of a panic of the forwarder while the engine goes on: nobody joins it before the stop.
+/// Tells of a panic of the forwarder while the engine goes on: nobody joins it before the stop. In
+/// builds where a panic aborts, the process ends instead.
 struct LastWords {
     health: Arc<Health>,
     idle: Arc<AtomicBool>,

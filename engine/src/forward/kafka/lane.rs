@@ -48,6 +48,8 @@ pub struct Lane {
     in_flight_bytes: usize,
     /// librdkafka's queue was full: nothing is sent before the next report.
     queue_full: bool,
+    /// Kafka has one block that shall share no batch.
+    alone: bool,
     circuit: Circuit,
     route: Route,
     /// A try through Kafka may take one block.
@@ -96,6 +98,7 @@ impl Lane {
             complaint: Arc::default(),
             in_flight_bytes: 0,
             queue_full: false,
+            alone: false,
             circuit: Circuit::new(circuit),
             route: Route::new(route),
             try_left: false,
@@ -209,7 +212,7 @@ impl Lane {
         let ledger = &mut self.slots[source].ledger;
         match failure {
             SendFailure::Reject => {
-                tracing::warn!(source, sequence, bytes, %code, "a block goes directly: Kafka refuses it");
+                tracing::warn!(source, sequence, bytes, %code, "Kafka refuses a block or its batch");
                 ledger.on_rejected(sequence);
             }
             SendFailure::Config => {
@@ -338,20 +341,32 @@ impl Lane {
         self.hand(index, wanted, now)
     }
 
+    /// Librdkafka makes one batch of what it has, and Kafka refuses a batch as a whole: a block that
+    /// was refused waits until all others have landed, and they for it.
+    fn wanted_by_kafka(&self, index: usize, now: Instant) -> Option<Wanted> {
+        let mut ready = self.slots.iter().filter(|slot| !slot.rests(now));
+        let landed = self.circuit.in_flight() == 0;
+        if ready.any(|slot| slot.ledger.next_alone().is_some()) {
+            let alone = self.slots[index].ledger.next_alone();
+            return alone.filter(|_| landed).map(Wanted::Again);
+        }
+        (landed || !self.alone).then(|| self.slots[index].ledger.next_for_kafka())
+    }
+
     /// One block to Kafka; false when there is none, or no room.
     fn send(&mut self, index: usize, now: Instant) -> bool {
         let full =
             self.queue_full || self.in_flight_bytes + BLOCK_BYTES_MAX > self.kafka.queue_bytes_max;
+        let wanted = self.wanted_by_kafka(index, now);
         let Some(producer) = self.producer.as_ref().filter(|_| !full) else { return false };
-        if !self.circuit.may_send(now) {
-            return false;
-        }
+        let Some(wanted) = wanted.filter(|_| self.circuit.may_send(now)) else { return false };
         let slot = &mut self.slots[index];
-        let Some(frame) = slot.read(slot.ledger.next_for_kafka(), now) else { return false };
+        let Some(frame) = slot.read(wanted, now) else { return false };
         let Frame { header, bytes } = frame;
         let sequence = header.id.sequence;
         let generation = self.generation;
         let tag = Tag { source: index, sequence, bytes: bytes.len(), generation, sent_at: now };
+        self.alone = slot.ledger.next_alone() == Some(sequence);
         slot.ledger.on_sent(sequence);
         match producer.send(&header, &bytes, tag) {
             Ok(()) => {
@@ -439,7 +454,8 @@ impl Lane {
     }
 }
 
-/// A lane that panics is told of while the engine goes on: nobody joins it before the stop.
+/// A lane that panics is told of while the engine goes on: nobody joins it before the stop. In
+/// builds where a panic aborts, the process ends instead.
 impl Drop for Lane {
     fn drop(&mut self) {
         if !std::thread::panicking() {

@@ -160,6 +160,34 @@ fn a_bad_row_is_put_aside_before_its_block_is_marked() {
     assert_eq!(stage.health.level(Component::Forwarder), Level::Ok);
 }
 
+#[test]
+fn an_insert_that_began_before_a_refusal_is_no_witness() {
+    let gate = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let opens = gate.clone();
+    let clickhouse = StandIn::start(move |insert| match insert.users[0] {
+        0 => Reply::TakeWhen(opens.clone()),
+        500 => Reply::Refuse(400, 33),
+        _ => Reply::Take,
+    });
+    let feeds = vec![feed(1, 1, 0), SharedFeed::default()];
+    let stage = stage(&clickhouse.url(), feeds, |_| {});
+    let sent = |user| {
+        let seen = clickhouse.seen.lock().unwrap();
+        seen.inserts.iter().filter(|insert| insert.users[0] == user).count()
+    };
+    wait_until("the early one is under way", || sent(0) == 1);
+    stage.feeds[1].lock().unwrap().blocks.push_back(block(2, 1, 500..501, false));
+    wait_until("the other is refused", || sent(500) >= 2);
+    gate.store(true, Ordering::Release);
+    wait_until("the early one is taken", || stage.last_mark(0) == 1);
+    let before = sent(500);
+    wait_until("the other is refused again", || sent(500) >= before + 3);
+    assert_eq!(stage.last_mark(1), 0, "nobody has shown that the row is bad");
+    stage.feeds[0].lock().unwrap().blocks.push_back(block(1, 2, 10..11, false));
+    wait_until("the later one shows it", || stage.last_mark(1) == 1);
+    assert_eq!(stage.counters.dead_rows.load(Ordering::Relaxed), 1);
+}
+
 /// Refuses everything with this code until told to take it; nothing may be lost or put aside.
 fn check_wait(code: u32) {
     let open = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -289,6 +317,17 @@ fn a_damaged_source_is_reported_and_does_not_stop_the_others() {
     let reason = stage.reason(Component::Forwarder);
     assert!(reason.contains("shard 0") && reason.contains("scripted damage"), "{reason}");
     assert_eq!(clickhouse.stored(), once_each(20..40));
+}
+
+#[test]
+fn a_forwarder_that_panics_is_told_of() {
+    let clickhouse = StandIn::start(|_| Reply::Take);
+    let mut stage = stage(&clickhouse.url(), vec![feed(1, 1, 0)], |_| {});
+    wait_until("marked", || stage.last_mark(0) == 1);
+    stage.feeds[0].lock().unwrap().panic_next = true;
+    wait_until("it is told of", || stage.reason(Component::Forwarder).contains("panic"));
+    assert_eq!(stage.health.level(Component::Forwarder), Level::Degraded);
+    assert!(!stage.forwarder.take().unwrap().stop(Instant::now()), "something may be left");
 }
 
 #[test]

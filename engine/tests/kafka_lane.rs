@@ -77,7 +77,7 @@ fn a_failure_that_librdkafka_gives_up_on_is_read_again_from_the_journal() {
 fn a_block_that_kafka_refuses_goes_directly_and_the_others_do_not_wait() {
     let cluster = cluster();
     let clickhouse = StandIn::start(|_| Reply::Take);
-    cluster.request_errors(Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    cluster.request_errors(Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
     let feed = blocks(1, 1);
     let stage = Stage::start(&cluster, &clickhouse.url(), vec![feed.clone()], |_| {});
     stage.wait_marked(&[1]);
@@ -89,6 +89,19 @@ fn a_block_that_kafka_refuses_goes_directly_and_the_others_do_not_wait() {
     assert_eq!(clickhouse.stored().len(), 10, "block 1 has ten rows");
     assert_eq!(stage.counter("kafka_breaker_state{producer=\"0\"}"), 0);
     assert_eq!(stage.counter("kafka_direct_blocks_total"), 1);
+}
+
+/// Several blocks share a batch, and Kafka refuses a batch as a whole.
+#[test]
+fn what_was_refused_in_company_is_sent_alone_before_it_goes_directly() {
+    let cluster = cluster();
+    cluster.request_errors(Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    let feeds = vec![blocks(1, 30), blocks(2, 1)];
+    let stage = Stage::start(&cluster, NO_CLICKHOUSE, feeds, |_| {});
+    stage.wait_marked(&[30, 1]);
+    assert!(stage.counter("kafka_failures_total{kind=\"reject\"}") >= 1);
+    assert_eq!(stage.counter("kafka_direct_blocks_total"), 0);
+    assert_eq!(kafka_stage::read_records(&cluster, 31).len(), 31);
 }
 
 #[test]
@@ -133,7 +146,8 @@ fn kafka_long_away_is_gone_round_and_come_back_to() {
     let cluster = cluster();
     let clickhouse = StandIn::start(|_| Reply::Take);
     let stage = Stage::start(&cluster, &clickhouse.url(), vec![blocks(1, 3)], |config| {
-        config.kafka.direct_insert_after_ms = 600;
+        // Long enough for a slow machine to get the first three through Kafka.
+        config.kafka.direct_insert_after_ms = 2_000;
     });
     stage.wait_marked(&[3]);
     assert!(clickhouse.stored().is_empty(), "Kafka was there");
@@ -154,7 +168,8 @@ fn kafka_long_away_is_gone_round_and_come_back_to() {
     }
     stage.add(0, next..=next);
     stage.wait_marked(&[next]);
-    let delivered = kafka_stage::sequences(&kafka_stage::read_records(&cluster, 5));
+    let count = stage.counter("kafka_records_total") as usize;
+    let delivered = kafka_stage::sequences(&kafka_stage::read_records(&cluster, count));
     assert!(delivered.contains(&next), "{delivered:?}");
     let stored = clickhouse.stored();
     assert!(stored.values().all(|count| *count == 1), "a block was inserted twice");
@@ -181,10 +196,77 @@ fn with_clickhouse_away_too_blocks_wait_and_nothing_is_marked() {
     assert!(began.elapsed() < Duration::from_secs(5), "a stop does not wait for what is away");
 }
 
+/// A missing table, a wrong password: ClickHouse answers, but takes nothing.
+#[test]
+fn what_the_direct_route_refuses_goes_through_kafka_once_that_is_back() {
+    let cluster = cluster();
+    let clickhouse = StandIn::start(|_| Reply::Refuse(403, 516));
+    let stage = Stage::start(&cluster, &clickhouse.url(), vec![blocks(1, 3)], |config| {
+        config.kafka.direct_insert_after_ms = 300;
+    });
+    stage.wait_marked(&[3]);
+    cluster.broker_down(1).unwrap();
+    stage.add(0, 4..=9);
+    wait_until("blocks go directly", || stage.counter("kafka_route{producer=\"0\"}") == 1);
+    wait_until("and are refused", || stage.level(Component::Forwarder) == Level::Degraded);
+    cluster.broker_up(1).unwrap();
+    stage.wait_marked(&[9]);
+    wait_until("Kafka is the route", || stage.counter("kafka_route{producer=\"0\"}") == 0);
+    assert!(clickhouse.stored().is_empty());
+}
+
+#[test]
+fn a_producer_that_cannot_be_made_is_a_kafka_that_is_away() {
+    let cluster = cluster();
+    let clickhouse = StandIn::start(|_| Reply::Take);
+    let stage = Stage::start(&cluster, &clickhouse.url(), vec![blocks(1, 5)], |config| {
+        let properties = [("security.protocol", "ssl"), ("ssl.ca.location", "/nope")];
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        config.kafka.properties.0 = properties.into_iter().collect();
+        config.kafka.ack = Ack::Kafka;
+        config.kafka.direct_insert_after_ms = 1_000;
+    });
+    stage.wait_marked(&[5]);
+    assert_eq!(clickhouse.stored().len(), 50, "five blocks of ten rows");
+    assert!(!stage.watches[0].acks());
+    let reason = stage.reason(Component::Kafka);
+    assert!(reason.contains("cannot make a Kafka producer"), "{reason}");
+}
+
+#[test]
+fn a_lane_that_panics_is_told_of_and_nobody_waits_for_it() {
+    let cluster = cluster();
+    let stage = Stage::start(&cluster, NO_CLICKHOUSE, vec![blocks(1, 1)], |config| {
+        config.kafka.ack = Ack::Kafka;
+    });
+    stage.wait_marked(&[1]);
+    wait_until("a 200 may wait for Kafka", || stage.watches[0].acks());
+    stage.feeds[0].lock().unwrap().panic_next = true;
+    stage.ring();
+    wait_until("it is told of", || stage.reason(Component::Kafka).contains("panic"));
+    assert_eq!(stage.level(Component::Kafka), Level::Degraded);
+    assert!(!stage.watches[0].acks());
+    assert!(!stage.stop(Duration::from_secs(1)), "it cannot know that nothing is left");
+}
+
+#[test]
+fn blocks_that_neither_takes_are_told_of() {
+    let cluster = cluster();
+    cluster.request_errors(Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
+    let stage = Stage::start(&cluster, NO_CLICKHOUSE, vec![blocks(1, 1)], |_| {});
+    wait_until("the lane tells of it", || {
+        stage.reason(Component::Kafka).contains("cannot be inserted directly now")
+    });
+    assert_eq!(stage.last_mark(0), 0);
+}
+
 #[test]
 fn a_stop_sends_what_there_is() {
     let cluster = cluster();
-    let stage = Stage::start(&cluster, NO_CLICKHOUSE, vec![blocks(1, 1)], |_| {});
+    let stage = Stage::start(&cluster, NO_CLICKHOUSE, vec![blocks(1, 1)], |config| {
+        // A stop does not wait for a Kafka that is away; a slow one is not.
+        config.kafka.stall_ms = 10_000;
+    });
     stage.wait_marked(&[1]);
     stage.add(0, 2..=200);
     let feed = stage.feeds[0].clone();

@@ -20,7 +20,7 @@ mod source;
 pub use batcher::{Batch, BatchBlock, BatchLimits, Batcher};
 pub use source::{BlockSource, Blocks, Frame, FrameSource, SourceError};
 
-use crate::admin::Health;
+use crate::admin::{Component, Health, Level};
 use crate::config::Config;
 use crate::metrics::{ForwardCounters, Metrics};
 use anyhow::Context;
@@ -96,6 +96,25 @@ fn be_nice(nice: i32) {
     }
 }
 
+/// Tells of a panic of the forwarder while the engine goes on: nobody joins it before the stop. In
+/// builds where a panic aborts, the process ends instead.
+struct LastWords {
+    health: Arc<Health>,
+    idle: Arc<AtomicBool>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let text = "the forwarder ended by a panic: its blocks wait in the journal for a restart";
+        tracing::error!("{text}");
+        self.idle.store(false, Ordering::Release);
+        self.health.set(Component::Forwarder, Level::Degraded, text);
+    }
+}
+
 /// The forwarder's thread.
 pub struct Forwarder {
     stop: watch::Sender<Option<Instant>>,
@@ -132,11 +151,13 @@ impl Forwarder {
             .context("cannot start the forwarder's runtime")?;
         let dead = dead::DeadLetters::open(&config.journal.dir.join("dead"))
             .context("cannot open the dead letters")?;
+        let last_words = LastWords { health: Arc::clone(&health), idle: idle.clone() };
         let outside = run::Outside { counters, health, idle: idle.clone(), stop: stopped };
         let runner = run::Runner::new(config, pace, sources, dead, outside)?;
         let thread = std::thread::Builder::new()
             .name("forwarder".to_owned())
             .spawn(move || {
+                let _last_words = last_words;
                 be_nice(nice);
                 runtime.block_on(runner.run());
             })

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::metrics::{ForwardCounters, add, set};
 use proto::backoff::{Backoff, Pace};
 use proto::breaker::{Admission, Breaker, BreakerState};
-use proto::insert::{DeadRow, Delivery, Failure, InsertFailure, Step};
+use proto::insert::{DeadRow, Delivery, Failure, InsertFailure, Step, Witness};
 use proto::limits::BLOCK_BYTES_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -41,8 +41,7 @@ struct Shared {
     backoff: Backoff,
     counters: Arc<ForwardCounters>,
     health: Arc<Health>,
-    /// INSERTs taken so far: a batch that saw one since its refusal has a witness.
-    taken: Cell<u64>,
+    witness: Witness,
     /// Batches that need somebody's hand, and why.
     stalled: RefCell<BTreeMap<u64, String>>,
     last_contact: Cell<Instant>,
@@ -109,7 +108,7 @@ impl Runner {
                 },
                 counters,
                 health,
-                taken: Cell::new(0),
+                witness: Witness::default(),
                 stalled: RefCell::new(BTreeMap::new()),
                 last_contact: Cell::new(Instant::now()),
             },
@@ -376,12 +375,13 @@ async fn deliver(shared: Rc<Shared>, batch: Batch) -> Delivered {
     let mut delivery = Delivery::new(blocks);
     // Outages in a row, and times that somebody's hand was needed.
     let (mut outages, mut stalls) = (0, 0);
-    let mut taken_at_refusal = None;
+    let mut first_refusal = None;
     loop {
         shared.admit().await;
         let (rows, payloads) = (delivery.row_count(), delivery.payloads());
         let bytes: usize = payloads.iter().map(bytes::Bytes::len).sum();
         let sent_at = Instant::now();
+        let number = shared.witness.begin();
         let outcome = shared.inserter.insert(payloads, rows, &delivery.token()).await;
         let counters = &shared.counters;
         let failure = match outcome {
@@ -390,7 +390,7 @@ async fn deliver(shared: Rc<Shared>, batch: Batch) -> Delivered {
                 add(&counters.inserts, 1);
                 add(&counters.rows, rows as u64);
                 add(&counters.bytes, bytes as u64);
-                shared.taken.set(shared.taken.get() + 1);
+                shared.witness.on_taken(number);
                 shared.on_answer();
                 shared.unstall(batch.id);
                 (outages, stalls) = (0, 0);
@@ -412,8 +412,8 @@ async fn deliver(shared: Rc<Shared>, batch: Batch) -> Delivered {
         outages = 0;
         shared.on_answer();
         if failure.kind == InsertFailure::Refused {
-            let before = *taken_at_refusal.get_or_insert(shared.taken.get());
-            match delivery.on_refused(&failure, shared.taken.get() > before) {
+            let since = *first_refusal.get_or_insert_with(|| shared.witness.moment());
+            match delivery.on_refused(&failure, shared.witness.since(since)) {
                 Step::Send => continue,
                 Step::Finished => break,
                 Step::Stalled => {}

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub enum Reply {
     Take,
+    /// The same, answered only once this is true.
+    TakeWhen(Arc<AtomicBool>),
     /// Nothing is stored; this status, this exception code.
     Refuse(u16, u32),
     /// It is stored, but the connection is closed without an answer.
@@ -123,7 +125,13 @@ fn serve(stream: TcpStream, script: &Mutex<Script>, seen: &Mutex<Seen>, stop: &A
             seen.in_flight_max = seen.in_flight_max.max(seen.in_flight);
             seen.inserts.push(insert.clone());
         }
-        let reply = (script.lock().unwrap())(&insert);
+        let mut reply = (script.lock().unwrap())(&insert);
+        if let Reply::TakeWhen(gate) = &reply {
+            wait_until("the gate opens", || {
+                gate.load(Ordering::Acquire) || stop.load(Ordering::Acquire)
+            });
+            reply = Reply::Take;
+        }
         let stored = matches!(reply, Reply::Take | Reply::TakeAndClose);
         {
             let mut seen = seen.lock().unwrap();
@@ -135,7 +143,7 @@ fn serve(stream: TcpStream, script: &Mutex<Script>, seen: &Mutex<Seen>, stop: &A
             }
         }
         match reply {
-            Reply::Take => {
+            Reply::Take | Reply::TakeWhen(_) => {
                 writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap()
             }
             Reply::Refuse(status, code) => {
@@ -182,6 +190,7 @@ pub struct Feed {
     pub marked: Vec<u64>,
     pub fail_next: Option<SourceError>,
     pub fail_marks: usize,
+    pub panic_next: bool,
 }
 
 pub type SharedFeed = Arc<Mutex<Feed>>;
@@ -191,6 +200,10 @@ pub struct MemorySource(pub SharedFeed);
 impl BlockSource for MemorySource {
     fn next_block(&mut self) -> Result<Option<Block>, SourceError> {
         let mut feed = self.0.lock().unwrap();
+        if feed.panic_next {
+            drop(feed);
+            panic!("scripted");
+        }
         match feed.fail_next.take() {
             Some(error) => Err(error),
             None => Ok(feed.blocks.pop_front()),

@@ -38,6 +38,7 @@ pub struct Journal {
     unread: usize,
     pub marked: Vec<u64>,
     pub seeks: usize,
+    pub panic_next: bool,
 }
 
 impl Journal {
@@ -69,6 +70,10 @@ struct Frames(SharedJournal);
 impl FrameSource for Frames {
     fn next_frame(&mut self) -> Result<Option<Frame>, SourceError> {
         let mut journal = self.0.lock().unwrap();
+        if journal.panic_next {
+            drop(journal);
+            panic!("scripted");
+        }
         let frame = journal.frames.get(journal.next).cloned();
         if frame.is_some() {
             journal.next += 1;

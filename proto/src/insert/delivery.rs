@@ -3,7 +3,10 @@
 //!
 //! A row becomes a dead letter only when it was refused alone, twice, and something else of the same
 //! kind was taken since the batch was first refused; so that a missing right or a wrong schema never
-//! puts rows aside. Until then a wholly refused batch is stalled and tried again as it was.
+//! puts rows aside. Before anything was taken, halving could spend itself on bad rows alone: single
+//! rows from all over the batch are tried instead, as scouts. The first that is taken is the
+//! witness. When none is, the batch is stalled and tried again as it was, then further scouts, so
+//! that in the end every row was one.
 
 use super::answer::Failure;
 use super::token::Token;
@@ -13,8 +16,8 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Refusals without one success after which the halving gives up for now.
-const REFUSALS_MAX: u32 = 48;
+/// Scouts refused in a row after which the batch rests.
+const REFUSALS_MAX: usize = 48;
 
 /// A part of a batch that is sent as one INSERT.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,28 @@ pub enum Step {
     Finished,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Sent as it came; nothing of it was taken.
+    Whole,
+    /// One row at a time, so many more before the next rest; nothing was taken.
+    Scouting { left: usize },
+    /// Something was taken: who is refused now is refused for itself.
+    Halving,
+    /// The rows that were refused alone, once more.
+    Confirming,
+}
+
+/// Where the next scout is: all over the batch, and each row once before any comes again.
+#[derive(Clone, Debug)]
+struct Scouts {
+    /// Rows of each block; one where they cannot be told apart.
+    rows_of: Vec<usize>,
+    rows: usize,
+    step: usize,
+    next: usize,
+}
+
 pub struct Delivery {
     blocks: Vec<Block>,
     /// Of a replay, so that its INSERTs are not taken for those that went before.
@@ -53,10 +78,9 @@ pub struct Delivery {
     /// A stack: the last one is current.
     pending: Vec<Piece>,
     suspects: Vec<Piece>,
-    confirming: bool,
-    /// Something of the same kind was taken since the first refusal.
-    witnessed: bool,
-    refusals: u32,
+    phase: Phase,
+    /// From the first refusal without a witness on.
+    scouts: Option<Scouts>,
     dead: Vec<DeadRow>,
 }
 
@@ -76,9 +100,8 @@ impl Delivery {
             blocks,
             run,
             suspects: Vec::new(),
-            confirming: false,
-            witnessed: false,
-            refusals: 0,
+            phase: Phase::Whole,
+            scouts: None,
             dead: Vec::new(),
         }
     }
@@ -127,26 +150,38 @@ impl Delivery {
 
     /// The current piece was taken.
     pub fn on_taken(&mut self) -> Step {
-        self.witnessed = true;
-        self.pending.pop();
+        let piece = self.pending.pop().expect("an unfinished delivery has a current piece");
+        if let Phase::Scouting { .. } = self.phase {
+            self.pending = self.around(&piece);
+        }
+        if self.phase != Phase::Confirming {
+            self.phase = Phase::Halving;
+        }
         self.advance()
     }
 
     /// The current piece was refused. `witness`: another INSERT of the same kind was taken since
     /// this batch was first refused.
     pub fn on_refused(&mut self, failure: &Failure, witness: bool) -> Step {
-        self.witnessed |= witness;
-        self.refusals += 1;
         let piece = self.pending.pop().expect("an unfinished delivery has a current piece");
-        match self.halves(&piece) {
-            Some((first, second)) => self.pending.extend([second, first]),
-            None if self.confirming => self.bury(&piece, failure),
-            None => self.suspects.push(piece),
-        }
-        if !self.witnessed && self.refusals >= REFUSALS_MAX {
-            return self.stall();
+        match self.phase {
+            Phase::Whole | Phase::Scouting { .. } if witness => {
+                self.phase = Phase::Halving;
+                self.split(Piece::Blocks(0..self.blocks.len()));
+            }
+            Phase::Whole => return self.scout(REFUSALS_MAX),
+            Phase::Scouting { left } => return self.scout(left),
+            Phase::Halving => self.split(piece),
+            Phase::Confirming => self.bury(&piece, failure),
         }
         self.advance()
+    }
+
+    fn split(&mut self, piece: Piece) {
+        match self.halves(&piece) {
+            Some((first, second)) => self.pending.extend([second, first]),
+            None => self.suspects.push(piece),
+        }
     }
 
     fn advance(&mut self) -> Step {
@@ -156,20 +191,45 @@ impl Delivery {
         if self.suspects.is_empty() {
             return Step::Finished;
         }
-        if !self.witnessed {
-            return self.stall();
-        }
-        self.confirming = true;
+        self.phase = Phase::Confirming;
         self.pending = std::mem::take(&mut self.suspects);
         Step::Send
     }
 
-    /// From the beginning: nothing of the batch was taken.
-    fn stall(&mut self) -> Step {
-        self.refusals = 0;
-        self.suspects.clear();
-        self.pending = vec![Piece::Blocks(0..self.blocks.len())];
-        Step::Stalled
+    /// The next scout, if `left` allows for one; else the whole again, after a rest.
+    fn scout(&mut self, left: usize) -> Step {
+        let blocks = &self.blocks;
+        let scouts = self.scouts.get_or_insert_with(|| Scouts::over(blocks));
+        // A scout of the only row would be the whole again.
+        let left = if scouts.rows > 1 { left.min(scouts.rows) } else { 0 };
+        let (phase, piece, step) = match left.checked_sub(1) {
+            Some(left) => {
+                let (block, row) = scouts.pick();
+                (Phase::Scouting { left }, unit(blocks, block, row), Step::Send)
+            }
+            None => (Phase::Whole, Piece::Blocks(0..blocks.len()), Step::Stalled),
+        };
+        self.phase = phase;
+        self.pending = vec![piece];
+        step
+    }
+
+    /// What is left of the batch without this scout, the first part last.
+    fn around(&self, scout: &Piece) -> Vec<Piece> {
+        let (from, to) = match scout {
+            Piece::Blocks(range) => (range.start, range.end),
+            Piece::Rows { block, .. } => (*block, block + 1),
+        };
+        let mut left = vec![Piece::Blocks(to..self.blocks.len())];
+        if let Piece::Rows { block, rows, starts } = scout {
+            let part = |rows| Piece::Rows { block: *block, rows, starts: Arc::clone(starts) };
+            left.extend([part(rows.end..starts.len() - 1), part(0..rows.start)]);
+        }
+        left.push(Piece::Blocks(0..from));
+        left.retain(|piece| match piece {
+            Piece::Blocks(range) | Piece::Rows { rows: range, .. } => !range.is_empty(),
+        });
+        left
     }
 
     fn halves(&self, piece: &Piece) -> Option<(Piece, Piece)> {
@@ -215,6 +275,47 @@ impl Delivery {
 
     pub fn into_dead_rows(self) -> Vec<DeadRow> {
         self.dead
+    }
+}
+
+impl Scouts {
+    fn over(blocks: &[Block]) -> Scouts {
+        let rows_in = |block| row_starts(block).map_or(1, |starts| (starts.len() - 1).max(1));
+        let rows_of: Vec<usize> = blocks.iter().map(rows_in).collect();
+        let rows: usize = rows_of.iter().sum();
+        // The golden section spreads any number of scouts evenly; a step without a factor in common
+        // with the rows comes by each of them.
+        let golden = (rows as f64 * 0.618) as usize;
+        let step = (golden.max(1)..).find(|step| gcd(*step, rows) == 1);
+        let step = step.expect("a prime above the number of rows has no factor in common with it");
+        Scouts { rows_of, rows, step, next: 0 }
+    }
+
+    /// The next scout's block, and which of its rows.
+    fn pick(&mut self) -> (usize, usize) {
+        let mut row = self.next;
+        self.next = (self.next + self.step) % self.rows;
+        for (block, rows) in self.rows_of.iter().enumerate() {
+            match row.checked_sub(*rows) {
+                Some(behind) => row = behind,
+                None => return (block, row),
+            }
+        }
+        unreachable!("a scout is one of the rows");
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// One row as a piece, the same one that halving comes to.
+fn unit(blocks: &[Block], block: usize, row: usize) -> Piece {
+    match row_starts(&blocks[block]) {
+        Some(starts) if starts.len() > 2 => {
+            Piece::Rows { block, rows: row..row + 1, starts: starts.into() }
+        }
+        _ => Piece::Blocks(block..block + 1),
     }
 }
 

@@ -49,6 +49,16 @@ fn deliver(
     bad: &BTreeSet<usize>,
     witness: bool,
 ) -> (Vec<usize>, Vec<usize>, Step) {
+    deliver_over_stalls(rows_per_block, bad, witness, 0)
+}
+
+/// The same, over so many rests.
+fn deliver_over_stalls(
+    rows_per_block: &[usize],
+    bad: &BTreeSet<usize>,
+    witness: bool,
+    mut stalls: usize,
+) -> (Vec<usize>, Vec<usize>, Step) {
     let mut delivery = Delivery::new(blocks(rows_per_block));
     let mut taken = Vec::new();
     let mut tokens: HashMap<String, Vec<usize>> = HashMap::new();
@@ -63,7 +73,10 @@ fn deliver(
             taken.extend(piece);
             delivery.on_taken()
         };
-        if step != Step::Send {
+        if step == Step::Stalled && stalls > 0 {
+            stalls -= 1;
+            assert_eq!(delivery.row_count(), rows_per_block.iter().sum::<usize>(), "as it was");
+        } else if step != Step::Send {
             let dead = delivery.into_dead_rows();
             let dead_bytes: Vec<Bytes> = dead.into_iter().map(|row| row.bytes).collect();
             return (taken, users(&dead_bytes), step);
@@ -156,27 +169,58 @@ fn a_block_that_is_not_rows_is_put_aside_whole() {
     assert_eq!((dead.len(), &dead[0].bytes), (1, &broken));
 }
 
+#[track_caller]
+fn check_bad(rows_per_block: &[usize], bad: impl Fn(usize) -> bool, stalls: usize) {
+    let (bad, good): (Vec<usize>, Vec<usize>) =
+        (0..rows_per_block.iter().sum()).partition(|user| bad(*user));
+    let refused = bad.iter().copied().collect();
+    let (mut taken, mut dead, step) = deliver_over_stalls(rows_per_block, &refused, false, stalls);
+    taken.sort();
+    dead.sort();
+    let expected = if good.is_empty() { Step::Stalled } else { Step::Finished };
+    let bad = if good.is_empty() { vec![] } else { bad };
+    assert_eq!((step, taken, dead), (expected, good, bad), "{rows_per_block:?}");
+}
+
+#[test]
+fn many_bad_rows_hold_no_good_one_back() {
+    for blocks in [&[1_000][..], &[400, 600], &[7; 143]] {
+        check_bad(blocks, |user| user < 60, 0);
+        check_bad(blocks, |user| user % 2 == 1, 0);
+        check_bad(blocks, |user| user % 2 == 0, 0);
+        check_bad(blocks, |_| true, 3);
+    }
+}
+
+#[test]
+fn the_one_good_row_is_found_wherever_it_is() {
+    for good in 0..200 {
+        check_bad(&[90, 1, 109], |user| user != good, 5);
+    }
+}
+
+#[test]
+fn a_witness_from_outside_ends_the_scouting() {
+    let mut delivery = Delivery::new(blocks(&[100, 100]));
+    for _ in 0..10 {
+        assert_eq!(delivery.on_refused(&refusal(), false), Step::Send);
+    }
+    assert_eq!(delivery.row_count(), 1, "a scout");
+    assert_eq!(delivery.on_refused(&refusal(), true), Step::Send);
+    assert_eq!(users(&delivery.payloads()), (0..100).collect::<Vec<_>>(), "the first half");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Every row ends in ClickHouse or among the dead, once, and only bad ones among the dead.
+    /// Every row ends in ClickHouse or among the dead, once, and only bad ones among the dead. Five
+    /// rests are enough for each of 200 rows to have been a scout.
     #[test]
     fn every_row_ends_in_one_place(
-        blocks in prop::collection::vec(1..12usize, 1..8),
-        bad in prop::collection::btree_set(0..60usize, 0..6),
+        blocks in prop::collection::vec(1..26usize, 1..8),
+        marks in prop::collection::vec(any::<bool>(), 200),
+        all_but in prop::option::of(0..200usize),
     ) {
-        let total: usize = blocks.iter().sum();
-        let bad: BTreeSet<usize> = bad.into_iter().filter(|user| *user < total).collect();
-        let (mut taken, mut dead, step) = deliver(&blocks, &bad, false);
-        taken.sort();
-        dead.sort();
-        if step == Step::Stalled {
-            prop_assert_eq!(bad.len(), total, "only a wholly bad batch of this size stalls");
-            prop_assert!(taken.is_empty() && dead.is_empty());
-        } else {
-            let good: Vec<usize> = (0..total).filter(|user| !bad.contains(user)).collect();
-            prop_assert_eq!(taken, good);
-            prop_assert_eq!(dead, bad.into_iter().collect::<Vec<_>>());
-        }
+        check_bad(&blocks, |user| all_but.map_or(marks[user], |good| user != good), 5);
     }
 }

@@ -16,6 +16,7 @@ use crate::config::Kafka;
 use crate::forward::Frame;
 use crate::metrics::{KafkaCounters, add, set};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use proto::breaker::BreakerState;
 use proto::limits::BLOCK_BYTES_MAX;
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +48,8 @@ pub struct Lane {
     in_flight_bytes: usize,
     /// librdkafka's queue was full: nothing is sent before the next report.
     queue_full: bool,
+    /// Kafka has one block that shall share no batch.
+    alone: bool,
     circuit: Circuit,
     route: Route,
     /// A try through Kafka may take one block.
@@ -95,6 +98,7 @@ impl Lane {
             complaint: Arc::default(),
             in_flight_bytes: 0,
             queue_full: false,
+            alone: false,
             circuit: Circuit::new(circuit),
             route: Route::new(route),
             try_left: false,
@@ -131,11 +135,17 @@ impl Lane {
         }
     }
 
+    /// Kafka may be expected to take blocks. Without a producer nothing is sent that could fail and
+    /// open the breaker.
+    fn is_closed(&self) -> bool {
+        self.circuit.is_closed() && self.producer.is_some()
+    }
+
     /// Where a stop need not wait.
     fn is_away(&self) -> bool {
         match self.route.way() {
-            Way::Kafka => !self.circuit.is_closed(),
-            Way::Direct | Way::Trying => !self.status.clickhouse_answers(),
+            Way::Kafka => !self.is_closed(),
+            Way::Direct | Way::Trying => !self.status.direct_takes(),
         }
     }
 
@@ -202,7 +212,7 @@ impl Lane {
         let ledger = &mut self.slots[source].ledger;
         match failure {
             SendFailure::Reject => {
-                tracing::warn!(source, sequence, bytes, %code, "a block goes directly: Kafka refuses it");
+                tracing::warn!(source, sequence, bytes, %code, "Kafka refuses a block or its batch");
                 ledger.on_rejected(sequence);
             }
             SendFailure::Config => {
@@ -234,9 +244,9 @@ impl Lane {
             tracing::warn!(lane = self.index, complaint, "Kafka acknowledges nothing");
         }
         let signs = Signs {
-            breaker_closed: self.circuit.is_closed(),
+            breaker_closed: self.is_closed(),
             has_work: self.slots.iter().any(Slot::has_work),
-            clickhouse_answers: self.status.clickhouse_answers(),
+            direct_takes: self.status.direct_takes(),
             kafka_answers: self.status.answers() > self.answers_at_try,
         };
         match self.route.judge(now, signs) {
@@ -244,6 +254,10 @@ impl Lane {
             Some(Change::Try) => {
                 self.try_left = true;
                 self.answers_at_try = self.status.answers();
+                if !signs.direct_takes {
+                    // There may be nothing else to try with.
+                    self.reclaim_handed();
+                }
             }
             Some(Change::ToDirect) => {
                 tracing::warn!(
@@ -259,15 +273,19 @@ impl Lane {
             }
         }
         let kafka = self.route.way() == Way::Kafka;
-        if kafka && !signs.clickhouse_answers && self.reclaim_at.is_none_or(|at| now >= at) {
+        if kafka && !signs.direct_takes && self.reclaim_at.is_none_or(|at| now >= at) {
             self.reclaim_at = Some(now + RETRY_EVERY);
-            let handed = self.slots.iter_mut().filter(|slot| slot.ledger.has_handed());
-            handed.for_each(|slot| slot.ledger.reclaim_handed());
+            self.reclaim_handed();
         }
-        let acks = kafka && self.circuit.is_closed() && self.status.acks_allowed();
+        let acks = kafka && signs.breaker_closed && self.status.acks_allowed();
         for slot in &self.slots {
             slot.set_acks(acks);
         }
+    }
+
+    fn reclaim_handed(&mut self) {
+        let handed = self.slots.iter_mut().filter(|slot| slot.ledger.has_handed());
+        handed.for_each(|slot| slot.ledger.reclaim_handed());
     }
 
     fn take_back(&mut self) {
@@ -309,28 +327,46 @@ impl Lane {
         if self.route.way() == Way::Kafka {
             return self.send(index, now);
         }
-        if self.try_left && self.send(index, now) {
-            self.try_left = false;
-            return true;
+        if self.try_left {
+            if self.send(index, now) {
+                self.try_left = false;
+                return true;
+            }
+            if !self.status.direct_takes() {
+                // Given back to the direct route, the block to try with would be gone again.
+                return false;
+            }
         }
         let wanted = self.slots[index].ledger.next_for_direct();
         self.hand(index, wanted, now)
+    }
+
+    /// Librdkafka makes one batch of what it has, and Kafka refuses a batch as a whole: a block that
+    /// was refused waits until all others have landed, and they for it.
+    fn wanted_by_kafka(&self, index: usize, now: Instant) -> Option<Wanted> {
+        let mut ready = self.slots.iter().filter(|slot| !slot.rests(now));
+        let landed = self.circuit.in_flight() == 0;
+        if ready.any(|slot| slot.ledger.next_alone().is_some()) {
+            let alone = self.slots[index].ledger.next_alone();
+            return alone.filter(|_| landed).map(Wanted::Again);
+        }
+        (landed || !self.alone).then(|| self.slots[index].ledger.next_for_kafka())
     }
 
     /// One block to Kafka; false when there is none, or no room.
     fn send(&mut self, index: usize, now: Instant) -> bool {
         let full =
             self.queue_full || self.in_flight_bytes + BLOCK_BYTES_MAX > self.kafka.queue_bytes_max;
+        let wanted = self.wanted_by_kafka(index, now);
         let Some(producer) = self.producer.as_ref().filter(|_| !full) else { return false };
-        if !self.circuit.may_send(now) {
-            return false;
-        }
+        let Some(wanted) = wanted.filter(|_| self.circuit.may_send(now)) else { return false };
         let slot = &mut self.slots[index];
-        let Some(frame) = slot.read(slot.ledger.next_for_kafka(), now) else { return false };
+        let Some(frame) = slot.read(wanted, now) else { return false };
         let Frame { header, bytes } = frame;
         let sequence = header.id.sequence;
         let generation = self.generation;
         let tag = Tag { source: index, sequence, bytes: bytes.len(), generation, sent_at: now };
+        self.alone = slot.ledger.next_alone() == Some(sequence);
         slot.ledger.on_sent(sequence);
         match producer.send(&header, &bytes, tag) {
             Ok(()) => {
@@ -372,10 +408,17 @@ impl Lane {
 
     /// Metrics, and the words on `/readyz`.
     fn show(&mut self) {
-        set(&self.counters.breaker_state, self.circuit.state() as u64);
+        let state = match self.producer {
+            Some(_) => self.circuit.state(),
+            None => BreakerState::Open,
+        };
+        set(&self.counters.breaker_state, state as u64);
         let direct = self.route.way() != Way::Kafka;
         set(&self.counters.route, u64::from(direct));
-        if self.circuit.is_closed() && !direct && self.trouble.is_none() {
+        let stuck: usize = self.slots.iter().map(|slot| slot.ledger.direct_only()).sum();
+        let stuck = if self.status.direct_takes() { 0 } else { stuck };
+        let well = self.is_closed() && !direct && self.trouble.is_none();
+        if well && stuck == 0 {
             if !self.shown.is_empty() {
                 self.shown.clear();
                 self.status.set_lane(self.index, String::new());
@@ -389,7 +432,14 @@ impl Lane {
             (None, complaint) if !complaint.is_empty() => complaint,
             (None, _) => format!("no acknowledgement within {} ms", self.kafka.stall_ms),
         };
-        let text = format!("Kafka does not take blocks, {what}: {why}");
+        let text = if well {
+            format!(
+                "Kafka refuses {stuck} blocks, and they cannot be inserted directly now: the journal \
+                 keeps them and all behind them"
+            )
+        } else {
+            format!("Kafka does not take blocks, {what}: {why}")
+        };
         if text != self.shown {
             self.status.set_lane(self.index, text.clone());
             self.shown = text;
@@ -401,5 +451,22 @@ impl Lane {
         let rests = self.slots.iter().map(Slot::retry_at);
         let soonest = dues.into_iter().chain(rests).flatten().filter(|due| *due > now).min();
         soonest.map_or(SLEEP_MAX, |due| (due - now).min(SLEEP_MAX))
+    }
+}
+
+/// A lane that panics is told of while the engine goes on: nobody joins it before the stop. In
+/// builds where a panic aborts, the process ends instead.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let text = "a lane ended by a panic: its blocks wait in the journal for a restart";
+        tracing::error!(lane = self.index, "{text}");
+        self.idle.store(false, Ordering::Release);
+        for slot in &self.slots {
+            slot.set_acks(false);
+        }
+        self.status.set_lane(self.index, text.to_owned());
     }
 }

@@ -26,6 +26,8 @@ enum Fate {
 struct Entry {
     sequence: u64,
     fate: Fate,
+    /// Kafka refused the batch that it was in: it goes again, as a batch of its own.
+    alone: bool,
     /// Kafka will never take it.
     direct_only: bool,
     /// A copy is with the direct route, whatever else was tried since.
@@ -47,10 +49,14 @@ pub struct Ledger {
     /// is never done.
     entries: VecDeque<Entry>,
     again: BTreeSet<u64>,
+    /// The part of `again` that goes to Kafka alone.
+    again_alone: BTreeSet<u64>,
     /// The part of `again` that Kafka will never take.
     again_direct: BTreeSet<u64>,
     /// Blocks whose copy is with the direct route.
     handed: usize,
+    /// Open blocks that Kafka will never take.
+    direct_only: usize,
     mark: Option<u64>,
 }
 
@@ -60,12 +66,20 @@ impl Ledger {
         self.entries.len() < BLOCKS_AHEAD_MAX
     }
 
-    /// The next block for Kafka.
+    /// The next block for Kafka, of those that may share a batch.
     pub fn next_for_kafka(&self) -> Wanted {
+        let apart = |sequence: &&u64| {
+            self.again_alone.contains(*sequence) || self.again_direct.contains(*sequence)
+        };
         let mut again = self.again.iter();
         again
-            .find(|sequence| !self.again_direct.contains(sequence))
+            .find(|sequence| !apart(sequence))
             .map_or(Wanted::Unread, |sequence| Wanted::Again(*sequence))
+    }
+
+    /// The next block that Kafka gets while it has nothing else.
+    pub fn next_alone(&self) -> Option<u64> {
+        self.again_alone.first().copied()
     }
 
     /// The next block for the direct route while that is the route.
@@ -106,20 +120,23 @@ impl Ledger {
         if let Some(at) = self.find(sequence)
             && self.entries[at].fate == Fate::InFlight
         {
-            self.entries[at].fate = Fate::Again;
-            self.again.insert(sequence);
+            self.want_again(at);
         }
     }
 
-    /// Kafka will never take this block.
+    /// Kafka refused the batch with this block. Sent alone, it was the block itself, and Kafka will
+    /// never take it.
     pub fn on_rejected(&mut self, sequence: u64) {
         if let Some(at) = self.find(sequence)
             && self.entries[at].fate == Fate::InFlight
         {
-            self.entries[at].fate = Fate::Again;
-            self.entries[at].direct_only = true;
-            self.again.insert(sequence);
-            self.again_direct.insert(sequence);
+            let entry = &mut self.entries[at];
+            if entry.alone {
+                entry.direct_only = true;
+                self.direct_only += 1;
+            }
+            entry.alone = true;
+            self.want_again(at);
         }
     }
 
@@ -142,10 +159,9 @@ impl Ledger {
     /// The direct route has stopped moving: what it has goes to Kafka as well. Event ids make one of
     /// the two.
     pub fn reclaim_handed(&mut self) {
-        for entry in &mut self.entries {
-            if entry.fate == Fate::Handed && !entry.direct_only {
-                entry.fate = Fate::Again;
-                self.again.insert(entry.sequence);
+        for at in 0..self.entries.len() {
+            if self.entries[at].fate == Fate::Handed && !self.entries[at].direct_only {
+                self.want_again(at);
             }
         }
     }
@@ -157,10 +173,9 @@ impl Ledger {
 
     /// No answer will come for what Kafka had.
     pub fn on_producer_gone(&mut self) {
-        for entry in &mut self.entries {
-            if entry.fate == Fate::InFlight {
-                entry.fate = Fate::Again;
-                self.again.insert(entry.sequence);
+        for at in 0..self.entries.len() {
+            if self.entries[at].fate == Fate::InFlight {
+                self.want_again(at);
             }
         }
     }
@@ -179,14 +194,35 @@ impl Ledger {
         self.handed > 0
     }
 
+    /// How many blocks only the direct route can take now.
+    pub fn direct_only(&self) -> usize {
+        self.direct_only
+    }
+
     fn find(&self, sequence: u64) -> Option<usize> {
         self.entries.binary_search_by_key(&sequence, |entry| entry.sequence).ok()
     }
 
+    fn want_again(&mut self, at: usize) {
+        let entry = &mut self.entries[at];
+        entry.fate = Fate::Again;
+        self.again.insert(entry.sequence);
+        if entry.direct_only {
+            self.again_direct.insert(entry.sequence);
+        } else if entry.alone {
+            self.again_alone.insert(entry.sequence);
+        }
+    }
+
+    fn forget(&mut self, sequence: u64) {
+        self.again.remove(&sequence);
+        self.again_alone.remove(&sequence);
+        self.again_direct.remove(&sequence);
+    }
+
     fn give_out(&mut self, sequence: u64, fate: Fate) -> usize {
         let found = self.entries.binary_search_by_key(&sequence, |entry| entry.sequence);
-        self.again.remove(&sequence);
-        self.again_direct.remove(&sequence);
+        self.forget(sequence);
         match found {
             Ok(at) => {
                 let entry = &mut self.entries[at];
@@ -196,7 +232,8 @@ impl Ledger {
             }
             Err(at) => {
                 assert_eq!(at, self.entries.len(), "unread blocks come in order: {sequence}");
-                self.entries.push_back(Entry { sequence, fate, direct_only: false, handed: false });
+                let (alone, direct_only, handed) = (false, false, false);
+                self.entries.push_back(Entry { sequence, fate, alone, direct_only, handed });
                 at
             }
         }
@@ -208,9 +245,11 @@ impl Ledger {
         if std::mem::take(&mut entry.handed) {
             self.handed -= 1;
         }
+        if std::mem::take(&mut entry.direct_only) {
+            self.direct_only -= 1;
+        }
         let sequence = entry.sequence;
-        self.again.remove(&sequence);
-        self.again_direct.remove(&sequence);
+        self.forget(sequence);
         while let Some(first) = self.entries.front()
             && first.fate == Fate::Done
         {

@@ -27,14 +27,21 @@ fn a_block_that_kafka_refuses_holds_nothing_else_up() {
     let mut ledger = Ledger::default();
     ledger.on_sent(1);
     ledger.on_rejected(1);
+    assert_eq!((ledger.next_alone(), ledger.direct_only()), (Some(1), 0), "once more, alone");
     assert_eq!(ledger.next_for_kafka(), Wanted::Unread);
-    assert_eq!(ledger.next_direct_only(), Some(1));
+    ledger.on_sent(1);
+    ledger.on_failed(1);
+    assert_eq!(ledger.next_alone(), Some(1), "that says nothing of the block");
+    ledger.on_sent(1);
+    ledger.on_rejected(1);
+    assert_eq!((ledger.next_alone(), ledger.next_for_kafka()), (None, Wanted::Unread));
+    assert_eq!((ledger.next_direct_only(), ledger.direct_only()), (Some(1), 1));
     ledger.on_handed(1);
     assert_eq!((ledger.next_direct_only(), ledger.next_for_direct()), (None, Wanted::Unread));
     ledger.reclaim_handed();
     assert_eq!(ledger.next_for_kafka(), Wanted::Unread, "Kafka will not take it back either");
     ledger.on_direct_done(1);
-    assert_eq!(ledger.take_mark(), Some(1));
+    assert_eq!((ledger.take_mark(), ledger.direct_only()), (Some(1), 0));
 }
 
 #[test]
@@ -93,6 +100,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Model {
     in_flight: bool,
     handed: bool,
+    alone: bool,
     direct_only: bool,
     done: bool,
 }
@@ -129,7 +137,10 @@ impl Run {
     fn step(&mut self, step: Step) {
         match step {
             Step::Send => {
-                let sequence = self.take(self.ledger.next_for_kafka());
+                let alone = self.ledger.next_alone();
+                let wanted = alone.map_or(self.ledger.next_for_kafka(), Wanted::Again);
+                let sequence = self.take(wanted);
+                assert_eq!(self.blocks[&sequence].alone, alone.is_some(), "block {sequence}");
                 let block = self.blocks.get_mut(&sequence).unwrap();
                 assert!(!block.direct_only, "Kafka was asked again for block {sequence}");
                 block.in_flight = true;
@@ -151,7 +162,8 @@ impl Run {
             }),
             Step::Fail(seed) => self.answer(seed, Ledger::on_failed, |_| {}),
             Step::Reject(seed) => self.answer(seed, Ledger::on_rejected, |block| {
-                block.direct_only = true;
+                block.direct_only = block.alone;
+                block.alone = true;
             }),
             Step::DirectDone(seed) => {
                 if let Some(sequence) = self.pick(seed, |block| block.handed) {
@@ -203,7 +215,10 @@ proptest! {
         // Whatever happened, answers to all that is out and sending again ends it.
         run.step(Step::ProducerGone);
         run.ledger.reclaim_handed();
-        while let Wanted::Again(_) = run.ledger.next_for_kafka() {
+        let left = |ledger: &Ledger| {
+            ledger.next_alone().is_some() || ledger.next_for_kafka() != Wanted::Unread
+        };
+        while left(&run.ledger) {
             run.step(Step::Send);
             run.step(Step::Deliver(0));
         }

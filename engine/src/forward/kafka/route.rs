@@ -22,7 +22,8 @@ pub struct Signs {
     pub breaker_closed: bool,
     /// Blocks are waiting or in flight.
     pub has_work: bool,
-    pub clickhouse_answers: bool,
+    /// ClickHouse is there and takes what it is given.
+    pub direct_takes: bool,
     /// Kafka has answered something since the last try.
     pub kafka_answers: bool,
 }
@@ -82,7 +83,7 @@ impl Route {
                 }
                 let since = *away_since.get_or_insert(now);
                 let long = now.saturating_duration_since(since) >= limits.direct_after;
-                if !long || !signs.clickhouse_answers {
+                if !long || !signs.direct_takes {
                     return None;
                 }
                 self.state = State::Direct { try_at: now + limits.try_every };
@@ -90,7 +91,7 @@ impl Route {
             }
             State::Direct { try_at } => {
                 // Where nothing else is to be had, Kafka is tried even if it has not answered.
-                let worth = signs.kafka_answers || !signs.clickhouse_answers;
+                let worth = signs.kafka_answers || !signs.direct_takes;
                 if now < *try_at || !worth || !signs.has_work {
                     return None;
                 }
@@ -125,12 +126,8 @@ impl Route {
 mod tests {
     use super::*;
 
-    const GOOD: Signs = Signs {
-        breaker_closed: true,
-        has_work: true,
-        clickhouse_answers: true,
-        kafka_answers: true,
-    };
+    const GOOD: Signs =
+        Signs { breaker_closed: true, has_work: true, direct_takes: true, kafka_answers: true };
     const AWAY: Signs = Signs { breaker_closed: false, kafka_answers: false, ..GOOD };
     const BACK: Signs = Signs { breaker_closed: false, ..GOOD };
 
@@ -166,7 +163,7 @@ mod tests {
 
     #[test]
     fn with_clickhouse_away_too_it_waits_for_either() {
-        let both = Signs { clickhouse_answers: false, ..AWAY };
+        let both = Signs { direct_takes: false, ..AWAY };
         let waits = [(0, both, None, Kafka), (500, both, None, Kafka)];
         check(&[&waits[..], &[(501, AWAY, Some(ToDirect), Direct)]].concat());
         check(&[&GONE[..], &[(31, both, Some(Try), Trying)]].concat());

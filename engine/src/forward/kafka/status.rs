@@ -80,7 +80,10 @@ impl KafkaStatus {
         self.answers.load(Ordering::Relaxed)
     }
 
-    pub fn clickhouse_answers(&self) -> bool {
-        self.health.level(Component::Clickhouse) == Level::Ok
+    /// Whether a block that is handed on would be inserted: ClickHouse is there and refuses nothing
+    /// of what the forwarder has.
+    pub fn direct_takes(&self) -> bool {
+        let well = |component| self.health.level(component) == Level::Ok;
+        well(Component::Clickhouse) && well(Component::Forwarder)
     }
 }

@@ -29,8 +29,6 @@ use tokio::task::JoinHandle;
 const POLL_MAX: Duration = Duration::from_millis(10);
 /// Records taken before completions are looked at again.
 const RECORDS_PER_TURN_MAX: usize = 64;
-/// A revoked partition's INSERT may take so long.
-const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 /// At a stop; with leaving the group it stays below 10 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(7);
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1_500);
@@ -47,6 +45,8 @@ pub struct Member {
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     pub positions: Positions,
+    /// A revoked partition's INSERT may take so long.
+    pub revoke_patience: Duration,
     pub stop: Arc<AtomicBool>,
     pub runtime: Handle,
 }
@@ -205,8 +205,6 @@ impl Run {
         Ok(())
     }
 
-    /// The topic that these partitions belonged to is gone, or was made again. What is under way must
-    /// not be committed: in a topic of the same name it would skip records.
     fn on_done(&mut self, id: RangeId, outcome: Outcome) {
         tracing::debug!(range = id.0, ?outcome, "done");
         self.flights.remove(&id);
@@ -225,7 +223,6 @@ impl Run {
         }
     }
 
-    /// Finds out where to read newly assigned partitions from.
     fn act(&mut self) {
         while let Some(action) = self.desk.next_action(Instant::now()) {
             match action {
@@ -262,7 +259,6 @@ impl Run {
         }
     }
 
-    /// Answers a revocation once none of its partitions is busy.
     fn show(&self) {
         let Member { metrics, positions, .. } = &self.member;
         metrics.paused_partitions.set(self.desk.paused() as i64);

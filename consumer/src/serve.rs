@@ -24,6 +24,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const LAG_EVERY: Duration = Duration::from_secs(2);
 const LAG_PATIENCE: Duration = Duration::from_secs(2);
+/// A revoked partition's INSERT may take so long.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 const HOLD_MAX: Duration = Duration::from_millis(500);
 /// Of one INSERT; further ranges of the partition gather meanwhile.
 const RANGE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -89,6 +91,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         health,
         metrics,
         positions,
+        revoke_patience: REVOKE_PATIENCE,
         stop: Arc::clone(&stop),
         runtime: tokio::runtime::Handle::current(),
     };

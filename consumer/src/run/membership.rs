@@ -1,7 +1,7 @@
 //! What the group gives and takes: assignments, revocations, lost partitions, and positions that the
 //! broker does not have.
 
-use super::{Member, RESOLVE_PAUSE, REVOKE_PATIENCE, Revocation, Run};
+use super::{Member, RESOLVE_PAUSE, Revocation, Run};
 use crate::assignment::{self, PositionError};
 use crate::health::Component;
 use crate::kafka::{self, GroupEvent};
@@ -9,6 +9,8 @@ use rdkafka::consumer::Consumer;
 use std::time::Instant;
 
 impl Run {
+    /// The topic that these partitions belonged to is gone, or was made again. What is under way must
+    /// not be committed: in a topic of the same name it would skip records.
     pub(super) fn rejoin(&mut self) {
         let ours: Vec<i32> = self.desk.positions().map(|(partition, _, _)| partition).collect();
         if ours.is_empty() {
@@ -32,7 +34,7 @@ impl Run {
                 tracing::info!(?partitions, lost, "revoked");
                 self.member.metrics.rebalances.inc();
                 self.unresolved = None;
-                let until = Instant::now() + REVOKE_PATIENCE;
+                let until = Instant::now() + self.member.revoke_patience;
                 for &partition in &partitions {
                     if lost {
                         self.lose(partition);
@@ -54,6 +56,7 @@ impl Run {
         }
     }
 
+    /// Finds out where to read newly assigned partitions from.
     pub(super) fn resolve(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         let Some((partitions, _)) = self.unresolved.take_if(|(_, at)| *at <= now) else {
@@ -102,6 +105,7 @@ impl Run {
         Ok(())
     }
 
+    /// Answers a revocation once none of its partitions is busy.
     pub(super) fn give_back(&mut self) {
         let Some(revocation) = &mut self.revocation else { return };
         revocation.busy.retain(|partition| self.desk.has(*partition));

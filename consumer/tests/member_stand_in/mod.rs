@@ -107,6 +107,11 @@ impl World {
     }
 
     pub fn member(&self) -> Running {
+        self.member_holding(16 << 20)
+    }
+
+    /// With so many bytes for all partitions together.
+    pub fn member_holding(&self, bytes_max: usize) -> Running {
         let (health, metrics) = (Arc::new(Health::starting()), Arc::new(Metrics::new()));
         let kafka = self.kafka();
         let address = Address::parse(&self.url).unwrap();
@@ -125,6 +130,7 @@ impl World {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             positions: Positions::default(),
+            revoke_patience: Duration::from_millis(500),
             stop: Arc::clone(&stop),
             runtime: self.runtime.handle().clone(),
         };
@@ -132,7 +138,7 @@ impl World {
         let limits = DeskLimits {
             range: RangeLimits { rows_max: 100, bytes_max: 1 << 20, linger },
             inserts_max: 2,
-            bytes_max: 16 << 20,
+            bytes_max,
             hold_max: Duration::from_millis(100),
         };
         let thread = Some(std::thread::spawn(move || member.run(limits)));

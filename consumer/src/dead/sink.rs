@@ -2,7 +2,7 @@
 
 use super::letter::{Letter, statement};
 use crate::health::{Component, Health};
-use crate::kafka::Kafka;
+use crate::kafka::{self, Kafka};
 use crate::pace::{Pacer, is_news};
 use crate::warehouse::Inserter;
 use anyhow::Context as _;
@@ -36,7 +36,8 @@ pub struct DeadTopic {
 impl DeadTopic {
     pub fn new(kafka: &Kafka, name: &str) -> anyhow::Result<DeadTopic> {
         let config = kafka.producer();
-        let producer = config.create().context("librdkafka refuses its configuration")?;
+        let producer = config.create().map_err(kafka::conceal);
+        let producer = producer.context("librdkafka refuses its configuration")?;
         Ok(DeadTopic { name: name.to_owned(), config, producer, made: OnceCell::new() })
     }
 
@@ -57,7 +58,8 @@ impl DeadTopic {
 
     /// Makes the topic with the brokers' own replication; one that is there is left as it is.
     async fn create(&self) -> Result<(), KafkaError> {
-        let admin: AdminClient<DefaultClientContext> = self.config.create()?;
+        let admin: AdminClient<DefaultClientContext> =
+            self.config.create().map_err(kafka::conceal)?;
         let topic = NewTopic::new(&self.name, 1, TopicReplication::Fixed(-1))
             .set("max.message.bytes", TOPIC_MESSAGE_BYTES_MAX)
             .set("retention.ms", TOPIC_RETENTION_MS);

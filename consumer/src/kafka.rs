@@ -128,6 +128,7 @@ impl Kafka {
             .set("message.max.bytes", "10000000")
             .set("queue.buffering.max.kbytes", "16384")
             .set("compression.type", "lz4")
+            .set("linger.ms", "0")
             .set("message.timeout.ms", "20000");
         self.finish(config, &[("acks", "all"), ("enable.idempotence", "true")])
     }

@@ -226,6 +226,8 @@ pub fn open(config: &ClientConfig, health: Option<Arc<Health>>) -> anyhow::Resul
     Ok(Box::leak(Box::new(consumer)))
 }
 
+const COPY_BELOW_BYTES: usize = 64 * 1024;
+
 struct Value(BorrowedMessage<'static>);
 
 impl AsRef<[u8]> for Value {
@@ -234,9 +236,16 @@ impl AsRef<[u8]> for Value {
     }
 }
 
-/// The record's bytes where librdkafka has them; freed with the last slice of them.
+/// The record's bytes. Large ones stay where librdkafka has them, and are freed with the last slice of
+/// them.
+///
+/// A message that is not compressed lies in the broker's answer, which stays as a whole while one
+/// message of it is held: a small one would pin megabytes that nobody counts, so it is copied.
 pub fn value(message: BorrowedMessage<'static>) -> Bytes {
-    Bytes::from_owner(Value(message))
+    match message.payload() {
+        Some(payload) if payload.len() < COPY_BELOW_BYTES => Bytes::copy_from_slice(payload),
+        _ => Bytes::from_owner(Value(message)),
+    }
 }
 
 /// The partitions of a topic; empty while it does not exist.

@@ -121,6 +121,8 @@ impl Run {
         if may_read {
             self.resolve()?;
             self.check_out_of_range()?;
+        } else {
+            self.decline();
         }
         self.act();
         self.give_back();
@@ -272,6 +274,7 @@ impl Run {
     /// Lets running INSERTs end and commits them, then leaves the group.
     fn leave(&mut self) {
         self.desk.revoke_all(Instant::now() + STOP_PATIENCE);
+        self.decline();
         while !self.desk.is_empty() {
             if let Err(error) = self.turn(false) {
                 tracing::warn!("{error:#}");

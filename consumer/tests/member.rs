@@ -119,3 +119,17 @@ fn a_partition_that_was_paused_and_moved_is_read_when_it_comes_back() {
     wait_until("all is stored", || world.stored() == ((0..1_000).collect(), 1));
     first.stop().unwrap();
 }
+
+#[test]
+fn a_stop_answers_an_assignment_whose_positions_are_not_known() {
+    let world = World::start("events", 1, |_| Reply::Take);
+    world.refuse_positions(1_000);
+    let member = world.member();
+    wait_until("it is assigned", || member.metrics.rebalances.get() == 1);
+    let report = || String::from_utf8(member.health.report().1).unwrap();
+    wait_until("its positions are refused", || report().contains("authorization"));
+    let started = std::time::Instant::now();
+    member.stop().unwrap();
+    // Unanswered, the group is not left within 1.5 s.
+    assert!(started.elapsed() < std::time::Duration::from_millis(1_400), "{:?}", started.elapsed());
+}

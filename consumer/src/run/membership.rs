@@ -5,6 +5,7 @@ use super::{Member, RESOLVE_PAUSE, Revocation, Run};
 use crate::assignment::{self, PositionError};
 use crate::health::Component;
 use crate::kafka::{self, GroupEvent};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use std::time::Instant;
 
@@ -114,8 +115,28 @@ impl Run {
         }
         let Member { reader, topic, .. } = &self.member;
         if let Err(error) = reader.incremental_unassign(&kafka::names(topic, &revocation.all)) {
-            tracing::warn!(%error, "cannot give partitions back");
+            tracing::warn!(%error, "cannot give partitions back by name");
+            // Unanswered, the group would wait for this member for ever.
+            let none = TopicPartitionList::new();
+            let answered = reader.incremental_unassign(&none).or_else(|_| reader.unassign());
+            if let Err(error) = answered {
+                tracing::error!(%error, "cannot answer the group");
+            }
         }
         self.revocation = None;
+    }
+
+    /// On the way out: an assignment whose positions are not known is answered with nothing, as the
+    /// group cannot be left before it is answered. (To a group that moves partitions one by one,
+    /// librdkafka takes a plain unassign only after that.)
+    pub(super) fn decline(&mut self) {
+        if self.unresolved.take().is_none() {
+            return;
+        }
+        let Member { reader, .. } = &self.member;
+        let none = TopicPartitionList::new();
+        if let Err(error) = reader.incremental_assign(&none).or_else(|_| reader.unassign()) {
+            tracing::warn!(%error, "cannot answer the assignment");
+        }
     }
 }

@@ -17,7 +17,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use proto::row::{Row, Rows};
 use proto::{BlockHeader, BlockId, JournalId};
-use rdkafka::mocking::MockCluster;
+use rdkafka::mocking::{MockCluster, RDKafkaApiKey};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
@@ -94,6 +95,12 @@ impl World {
 
     fn kafka(&self) -> Kafka {
         Kafka::new(&self.cluster.bootstrap_servers(), &[]).unwrap()
+    }
+
+    /// The next answers to who asks for committed offsets.
+    pub fn refuse_positions(&self, times: usize) {
+        let errors = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; times];
+        self.cluster.request_errors(RDKafkaApiKey::OffsetFetch, &errors);
     }
 
     pub fn produce(&self, partition: i32, values: &[Vec<u8>]) {

@@ -32,6 +32,7 @@ const RECORDS_PER_TURN_MAX: usize = 64;
 /// At a stop; with leaving the group it stays below 10 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(7);
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1_500);
+const LEAVE_ERROR_PAUSE: Duration = Duration::from_millis(250);
 const RESOLVE_PAUSE: Duration = Duration::from_millis(500);
 
 /// `(partition, next offset that is not done)`, for whoever measures the lag.
@@ -178,6 +179,10 @@ impl Run {
         let value = kafka::value(message);
         let bytes = value.len();
         let record = Record::read(value);
+        if let Some(expected) = self.desk.expected(partition).filter(|at| offset > *at) {
+            self.member.metrics.offset_gaps.inc();
+            tracing::warn!(partition, expected, offset, "records are missing in the topic");
+        }
         self.desk.push(Instant::now(), partition, offset, record, bytes);
         Ok(true)
     }
@@ -278,6 +283,8 @@ impl Run {
         while !self.desk.is_empty() {
             if let Err(error) = self.turn(false) {
                 tracing::warn!("{error:#}");
+                // A client that gave up fails at every poll.
+                self.wait(Instant::now() + LEAVE_ERROR_PAUSE);
             }
         }
         if let Err(error) = self.member.reader.close_queue() {
@@ -288,6 +295,7 @@ impl Run {
         while !self.member.reader.closed() && Instant::now() < deadline {
             if let Err(error) = self.turn(false) {
                 tracing::debug!("{error:#}");
+                self.wait(Instant::now() + POLL_MAX);
             }
         }
         tracing::info!(left = self.member.reader.closed(), "stopped");

@@ -108,6 +108,13 @@ fn committed(reader: Reader, topic: &str, partitions: &[i32]) -> KafkaResult<Has
 }
 
 /// Tells the reader that these partitions are to be read from these offsets.
+///
+/// librdkafka remembers that a partition was paused here beyond its revocation: unless it is resumed,
+/// one that comes back is never read again.
 pub fn assign(reader: Reader, topic: &str, starts: &[(i32, i64)]) -> KafkaResult<()> {
+    let partitions: Vec<i32> = starts.iter().map(|(partition, _)| *partition).collect();
+    if let Err(error) = reader.resume(&names(topic, &partitions)) {
+        tracing::debug!(%error, ?partitions, "cannot resume");
+    }
     reader.incremental_assign(&list(topic, starts.iter().copied()))
 }

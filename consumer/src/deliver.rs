@@ -9,7 +9,7 @@ use crate::pace::{Pacer, is_news};
 use crate::partition::{BadRecord, Range};
 use crate::warehouse::Inserter;
 use proto::breaker::{Admission, Breaker};
-use proto::insert::{DeadRow, Delivery, Failure, InsertFailure, Step};
+use proto::insert::{DeadRow, Delivery, Failure, InsertFailure, Step, Witness};
 use proto::{Block, BlockId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +28,7 @@ pub struct Deliverer {
     metrics: Arc<Metrics>,
     breaker: Mutex<Breaker>,
     pacer: Pacer,
-    /// INSERTs taken: what makes a refusal of one row that row's own matter.
-    taken: AtomicU64,
+    witness: Witness,
     /// Ranges that need somebody's hand, and why.
     stalled: Mutex<BTreeMap<u64, String>>,
     next_key: AtomicU64,
@@ -57,7 +56,7 @@ impl Deliverer {
             metrics,
             breaker: Mutex::new(Breaker::new(BREAKER_FAILURES, BREAKER_OPEN)),
             pacer: Pacer::new(),
-            taken: AtomicU64::new(0),
+            witness: Witness::default(),
             stalled: Mutex::default(),
             next_key: AtomicU64::new(0),
         }
@@ -104,7 +103,7 @@ impl Deliverer {
             Stall { deliverer: self, key: self.next_key.fetch_add(1, Ordering::Relaxed) };
         // Outages in a row, and times that somebody's hand was needed.
         let (mut outages, mut stalls) = (0, 0);
-        let mut taken_at_refusal = None;
+        let mut refused_at = None;
         loop {
             let failure = match self.send(&delivery).await {
                 Ok(()) => {
@@ -128,9 +127,8 @@ impl Deliverer {
             }
             outages = 0;
             if failure.kind == InsertFailure::Refused {
-                let taken = self.taken.load(Ordering::Relaxed);
-                let before = *taken_at_refusal.get_or_insert(taken);
-                match delivery.on_refused(&failure, taken > before) {
+                let moment = *refused_at.get_or_insert_with(|| self.witness.moment());
+                match delivery.on_refused(&failure, self.witness.since(moment)) {
                     Step::Send => continue,
                     Step::Finished => {
                         stall.end();
@@ -153,6 +151,7 @@ impl Deliverer {
         self.admit().await;
         fault::pass(Point::BeforeInsert);
         let mut attempt = Attempt { deliverer: self, answered: false };
+        let number = self.witness.begin();
         let sent_at = Instant::now();
         let outcome = self.inserter.insert(payloads, rows, &token).await;
         attempt.answered = true;
@@ -160,7 +159,7 @@ impl Deliverer {
             Ok(()) => {
                 fault::pass(Point::AfterInsert);
                 self.metrics.on_insert(rows, bytes, sent_at.elapsed());
-                self.taken.fetch_add(1, Ordering::Relaxed);
+                self.witness.on_taken(number);
                 self.on_answer();
             }
             Err(failure) => {

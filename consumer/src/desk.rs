@@ -237,6 +237,12 @@ impl Desk {
         partitions.map(|(id, books)| (*id, books.next_offset(), books.done_offset()))
     }
 
+    /// The next offset of a partition, unless records of the topic are gone: we write neither
+    /// transactions nor to a topic that is compacted.
+    pub fn expected(&self, partition: i32) -> Option<i64> {
+        self.partitions.get(&partition).map(Partition::next_offset)
+    }
+
     pub fn has(&self, partition: i32) -> bool {
         self.partitions.contains_key(&partition)
     }

@@ -81,6 +81,7 @@ fn what_was_taken_is_not_taken_again_and_strangers_are_refused() {
     assert!(!desk.push(now, 0, 4, good(1), 1));
     assert!(desk.push(now, 0, 5, good(1), 1));
     assert!(!desk.push(now, 0, 5, good(1), 1));
+    assert_eq!((desk.expected(0), desk.expected(1)), (Some(6), None));
     assert!(!desk.push(now, 1, 0, good(1), 1));
 }
 

@@ -12,7 +12,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaConfRes, RDKafkaRespErr};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,6 +128,7 @@ impl Kafka {
             .set("message.max.bytes", "10000000")
             .set("queue.buffering.max.kbytes", "16384")
             .set("compression.type", "lz4")
+            .set("linger.ms", "0")
             .set("message.timeout.ms", "20000");
         self.finish(config, &[("acks", "all"), ("enable.idempotence", "true")])
     }
@@ -198,6 +199,21 @@ impl ConsumerContext for Context {
     }
 }
 
+/// What is wrong with a property without its value, which may be a password: librdkafka's own text and
+/// the error of its wrapper both show it. For every client that is made.
+pub fn conceal(error: KafkaError) -> KafkaError {
+    match error {
+        KafkaError::ClientConfig(kind, _, key, _) => {
+            let what = match kind {
+                RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => "there is no property",
+                _ => "the value (not shown) cannot be that of",
+            };
+            KafkaError::ClientConfig(kind, what.to_owned(), key, String::new())
+        }
+        other => other,
+    }
+}
+
 /// A reader for the rest of the process's life: only so can a record's bytes be held, in slices and on
 /// any thread, without a copy.
 pub type Reader = &'static BaseConsumer<Context>;
@@ -205,9 +221,12 @@ pub type Reader = &'static BaseConsumer<Context>;
 pub fn open(config: &ClientConfig, health: Option<Arc<Health>>) -> anyhow::Result<Reader> {
     let consumer: BaseConsumer<Context> = config
         .create_with_context(Context::new(health))
+        .map_err(conceal)
         .context("librdkafka refuses its configuration")?;
     Ok(Box::leak(Box::new(consumer)))
 }
+
+const COPY_BELOW_BYTES: usize = 64 * 1024;
 
 struct Value(BorrowedMessage<'static>);
 
@@ -217,9 +236,16 @@ impl AsRef<[u8]> for Value {
     }
 }
 
-/// The record's bytes where librdkafka has them; freed with the last slice of them.
+/// The record's bytes. Large ones stay where librdkafka has them, and are freed with the last slice of
+/// them.
+///
+/// A message that is not compressed lies in the broker's answer, which stays as a whole while one
+/// message of it is held: a small one would pin megabytes that nobody counts, so it is copied.
 pub fn value(message: BorrowedMessage<'static>) -> Bytes {
-    Bytes::from_owner(Value(message))
+    match message.payload() {
+        Some(payload) if payload.len() < COPY_BELOW_BYTES => Bytes::copy_from_slice(payload),
+        _ => Bytes::from_owner(Value(message)),
+    }
 }
 
 /// The partitions of a topic; empty while it does not exist.
@@ -281,6 +307,18 @@ mod tests {
         check("auto.offset.reset=secret", Err("auto.offset.reset"));
         check("=secret", Err("key=value"));
         check("secret", Err("key=value"));
+    }
+
+    #[test]
+    fn a_value_that_librdkafka_refuses_is_not_shown() {
+        for (key, value) in [("sasl.pasword", "hunter2"), ("security.protocol", "hunter2")] {
+            let kafka = Kafka::new("b:1", &[format!("{key}={value}")]).unwrap();
+            let reader = open(&kafka.reader("g", false), None).err().unwrap();
+            let letters = crate::dead::DeadTopic::new(&kafka, "dead").err().unwrap();
+            for text in [format!("{reader:#} {reader:?}"), format!("{letters:#} {letters:?}")] {
+                assert!(text.contains(key) && !text.contains(value), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod export;
 pub mod fault;
 pub mod health;
 pub mod kafka;
+pub mod lag;
 pub mod metrics;
 pub mod pace;
 pub mod partition;

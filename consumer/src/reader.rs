@@ -173,6 +173,11 @@ impl Scan {
         }
     }
 
+    /// Whether there may be more of the partition's span.
+    pub fn is_open(&self, partition: i32) -> bool {
+        self.open.contains_key(&partition)
+    }
+
     fn close(&mut self, partition: i32) {
         self.open.remove(&partition);
         if let Err(error) = self.reader.pause(&names(&self.topic, &[partition])) {

@@ -153,6 +153,10 @@ impl Running {
     }
 
     fn pause(&self, partition: i32, pause: bool) {
+        // Paused for good where its span ended: resumed, it would be fetched to the topic's end.
+        if !pause && !self.scan.is_open(partition) {
+            return;
+        }
         let (reader, list) = (self.scan.reader, names(&self.scan.topic, &[partition]));
         let outcome = if pause { reader.pause(&list) } else { reader.resume(&list) };
         if let Err(error) = outcome {

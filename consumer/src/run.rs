@@ -29,11 +29,10 @@ use tokio::task::JoinHandle;
 const POLL_MAX: Duration = Duration::from_millis(10);
 /// Records taken before completions are looked at again.
 const RECORDS_PER_TURN_MAX: usize = 64;
-/// A revoked partition's INSERT may take so long.
-const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 /// At a stop; with leaving the group it stays below 10 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(7);
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1_500);
+const LEAVE_ERROR_PAUSE: Duration = Duration::from_millis(250);
 const RESOLVE_PAUSE: Duration = Duration::from_millis(500);
 
 /// `(partition, next offset that is not done)`, for whoever measures the lag.
@@ -47,6 +46,8 @@ pub struct Member {
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     pub positions: Positions,
+    /// A revoked partition's INSERT may take so long.
+    pub revoke_patience: Duration,
     pub stop: Arc<AtomicBool>,
     pub runtime: Handle,
 }
@@ -121,6 +122,8 @@ impl Run {
         if may_read {
             self.resolve()?;
             self.check_out_of_range()?;
+        } else {
+            self.decline();
         }
         self.act();
         self.give_back();
@@ -176,6 +179,10 @@ impl Run {
         let value = kafka::value(message);
         let bytes = value.len();
         let record = Record::read(value);
+        if let Some(expected) = self.desk.expected(partition).filter(|at| offset > *at) {
+            self.member.metrics.offset_gaps.inc();
+            tracing::warn!(partition, expected, offset, "records are missing in the topic");
+        }
         self.desk.push(Instant::now(), partition, offset, record, bytes);
         Ok(true)
     }
@@ -205,8 +212,6 @@ impl Run {
         Ok(())
     }
 
-    /// The topic that these partitions belonged to is gone, or was made again. What is under way must
-    /// not be committed: in a topic of the same name it would skip records.
     fn on_done(&mut self, id: RangeId, outcome: Outcome) {
         tracing::debug!(range = id.0, ?outcome, "done");
         self.flights.remove(&id);
@@ -225,7 +230,6 @@ impl Run {
         }
     }
 
-    /// Finds out where to read newly assigned partitions from.
     fn act(&mut self) {
         while let Some(action) = self.desk.next_action(Instant::now()) {
             match action {
@@ -262,7 +266,6 @@ impl Run {
         }
     }
 
-    /// Answers a revocation once none of its partitions is busy.
     fn show(&self) {
         let Member { metrics, positions, .. } = &self.member;
         metrics.paused_partitions.set(self.desk.paused() as i64);
@@ -276,9 +279,12 @@ impl Run {
     /// Lets running INSERTs end and commits them, then leaves the group.
     fn leave(&mut self) {
         self.desk.revoke_all(Instant::now() + STOP_PATIENCE);
+        self.decline();
         while !self.desk.is_empty() {
             if let Err(error) = self.turn(false) {
                 tracing::warn!("{error:#}");
+                // A client that gave up fails at every poll.
+                self.wait(Instant::now() + LEAVE_ERROR_PAUSE);
             }
         }
         if let Err(error) = self.member.reader.close_queue() {
@@ -289,6 +295,7 @@ impl Run {
         while !self.member.reader.closed() && Instant::now() < deadline {
             if let Err(error) = self.turn(false) {
                 tracing::debug!("{error:#}");
+                self.wait(Instant::now() + POLL_MAX);
             }
         }
         tracing::info!(left = self.member.reader.closed(), "stopped");

@@ -7,23 +7,23 @@ use crate::dead::{DeadSink, DeadTopic};
 use crate::deliver::Deliverer;
 use crate::desk::DeskLimits;
 use crate::health::Health;
-use crate::kafka::{self, Kafka, Reader};
+use crate::kafka::{self, Kafka};
+use crate::lag::Lag;
 use crate::metrics::Metrics;
 use crate::partition::RangeLimits;
 use crate::ready_file;
 use crate::run::{Member, Positions};
 use crate::warehouse::{Address, Inserter};
 use anyhow::Context as _;
-use rdkafka::consumer::Consumer;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-const LAG_EVERY: Duration = Duration::from_secs(2);
-const LAG_PATIENCE: Duration = Duration::from_secs(2);
+/// A revoked partition's INSERT may take so long.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 const HOLD_MAX: Duration = Duration::from_millis(500);
 /// Of one INSERT; further ranges of the partition gather meanwhile.
 const RANGE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -80,7 +80,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         tokio::spawn(async move { deliverer.probe().await })
     };
     let (stop, positions) = (Arc::new(AtomicBool::new(false)), Positions::default());
-    measure_lag(reader, &options.kafka.topic, Arc::clone(&positions), Arc::clone(&metrics))?;
+    let lag = Lag {
+        reader,
+        topic: options.kafka.topic.clone(),
+        positions: Arc::clone(&positions),
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+    };
+    lag.start()?;
     let member = Member {
         reader,
         topic: options.kafka.topic.clone(),
@@ -89,6 +96,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         health,
         metrics,
         positions,
+        revoke_patience: REVOKE_PATIENCE,
         stop: Arc::clone(&stop),
         runtime: tokio::runtime::Handle::current(),
     };
@@ -118,30 +126,4 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         ready_file::remove(path).context("cannot remove the ready file")?;
     }
     outcome.context("the consumer's thread ended by a panic")?
-}
-
-/// On a thread of its own: asking brokers blocks, and the lag matters most when they are slow. Ends
-/// with the process.
-fn measure_lag(
-    reader: Reader,
-    topic: &str,
-    positions: Positions,
-    metrics: Arc<Metrics>,
-) -> anyhow::Result<()> {
-    let topic = topic.to_owned();
-    let measure = move || loop {
-        let ours = positions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let lag_of = |(partition, done): (i32, i64)| {
-            let (_, high) = reader.fetch_watermarks(&topic, partition, LAG_PATIENCE).ok()?;
-            Some((partition, (high - done).max(0)))
-        };
-        let lag: Option<Vec<(i32, i64)>> = ours.into_iter().map(lag_of).collect();
-        // An old figure beats half of a new one.
-        if let Some(lag) = lag {
-            metrics.set_lag(&lag);
-        }
-        std::thread::sleep(LAG_EVERY);
-    };
-    let thread = std::thread::Builder::new().name("lag".to_owned());
-    thread.spawn(measure).map(drop).context("cannot start a thread")
 }

@@ -97,3 +97,39 @@ fn a_stop_does_not_wait_for_a_clickhouse_that_hangs() {
     assert!(started.elapsed() < std::time::Duration::from_secs(10));
     assert_eq!(world.stored().1, 0);
 }
+
+#[test]
+fn a_partition_that_was_paused_and_moved_is_read_when_it_comes_back() {
+    let hanging = Arc::new(AtomicBool::new(true));
+    let script = Arc::clone(&hanging);
+    let world = World::start("events", 2, move |_| {
+        if script.load(Ordering::Acquire) { Reply::Hang } else { Reply::Take }
+    });
+    world.produce(0, &records(0..40));
+    world.produce(1, &records(40..80));
+    let first = world.member_holding(16 * 1024);
+    wait_until("both are paused", || first.metrics.paused_partitions.get() == 2);
+    let second = world.member_holding(16 * 1024);
+    wait_until("one moves while its INSERT hangs", || first.metrics.paused_partitions.get() == 1);
+    wait_until("the other member has it", || second.metrics.inserts_in_flight.get() == 1);
+    hanging.store(false, Ordering::Release);
+    second.stop().unwrap();
+    world.produce(0, &records(80..90));
+    world.produce(1, &records(90..100));
+    wait_until("all is stored", || world.stored() == ((0..1_000).collect(), 1));
+    first.stop().unwrap();
+}
+
+#[test]
+fn a_stop_answers_an_assignment_whose_positions_are_not_known() {
+    let world = World::start("events", 1, |_| Reply::Take);
+    world.refuse_positions(1_000);
+    let member = world.member();
+    wait_until("it is assigned", || member.metrics.rebalances.get() == 1);
+    let report = || String::from_utf8(member.health.report().1).unwrap();
+    wait_until("its positions are refused", || report().contains("authorization"));
+    let started = std::time::Instant::now();
+    member.stop().unwrap();
+    // Unanswered, the group is not left within 1.5 s.
+    assert!(started.elapsed() < std::time::Duration::from_millis(1_400), "{:?}", started.elapsed());
+}

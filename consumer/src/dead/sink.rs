@@ -2,7 +2,7 @@
 
 use super::letter::{Letter, statement};
 use crate::health::{Component, Health};
-use crate::kafka::Kafka;
+use crate::kafka::{self, Kafka};
 use crate::pace::{Pacer, is_news};
 use crate::warehouse::Inserter;
 use anyhow::Context as _;
@@ -24,6 +24,10 @@ const TOPIC_TIME_MAX: Duration = Duration::from_secs(10);
 /// Of one INSERT of letters.
 const INSERT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Letters handed to librdkafka at once; its queue has room for them.
+const CHUNK_LETTERS_MAX: usize = 256;
+const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// The producing end of the topic of dead letters.
 pub struct DeadTopic {
     name: String,
@@ -36,16 +40,37 @@ pub struct DeadTopic {
 impl DeadTopic {
     pub fn new(kafka: &Kafka, name: &str) -> anyhow::Result<DeadTopic> {
         let config = kafka.producer();
-        let producer = config.create().context("librdkafka refuses its configuration")?;
+        let producer = config.create().map_err(kafka::conceal);
+        let producer = producer.context("librdkafka refuses its configuration")?;
         Ok(DeadTopic { name: name.to_owned(), config, producer, made: OnceCell::new() })
     }
 
-    /// `Ok` when the letter is on all replicas in sync.
-    async fn produce(&self, letter: &Letter) -> Result<(), KafkaError> {
-        let record: FutureRecord<'_, [u8], [u8]> =
-            FutureRecord::to(&self.name).payload(&letter.raw[..]).headers(letter.headers());
-        let sent = self.producer.send(record, Duration::ZERO).await;
-        sent.map(drop).map_err(|(error, _)| error)
+    /// Hands all letters to librdkafka and then waits. Gives those that are not on all replicas in
+    /// sync, and the first failure.
+    async fn produce<'a>(&self, letters: &[&'a Letter]) -> (Vec<&'a Letter>, Option<KafkaError>) {
+        let (mut failed, mut first) = (Vec::new(), None);
+        let mut under_way = Vec::with_capacity(letters.len());
+        for &letter in letters {
+            let record: FutureRecord<'_, [u8], [u8]> =
+                FutureRecord::to(&self.name).payload(&letter.raw[..]).headers(letter.headers());
+            match self.producer.send_result(record) {
+                Ok(delivery) => under_way.push((letter, delivery)),
+                Err((error, _)) => {
+                    failed.push(letter);
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        for (letter, delivery) in under_way {
+            let error = match delivery.await {
+                Ok(Ok(_)) => continue,
+                Ok(Err((error, _))) => error,
+                Err(_) => KafkaError::Canceled,
+            };
+            failed.push(letter);
+            first.get_or_insert(error);
+        }
+        (failed, first)
     }
 
     /// Whoever may not make topics can still write to one.
@@ -57,7 +82,8 @@ impl DeadTopic {
 
     /// Makes the topic with the brokers' own replication; one that is there is left as it is.
     async fn create(&self) -> Result<(), KafkaError> {
-        let admin: AdminClient<DefaultClientContext> = self.config.create()?;
+        let admin: AdminClient<DefaultClientContext> =
+            self.config.create().map_err(kafka::conceal)?;
         let topic = NewTopic::new(&self.name, 1, TopicReplication::Fixed(-1))
             .set("max.message.bytes", TOPIC_MESSAGE_BYTES_MAX)
             .set("retention.ms", TOPIC_RETENTION_MS);
@@ -99,8 +125,11 @@ impl DeadSink {
         if let Some(topic) = &self.topic {
             // A letter to a topic that is not there fails only when librdkafka has given up on it.
             topic.made.get_or_init(|| topic.make()).await;
-            for letter in letters {
-                self.write_topic(topic, letter).await;
+            let mut rest = letters;
+            while !rest.is_empty() {
+                let (chunk, later) = rest.split_at(chunk_of(rest));
+                self.write_topic(topic, chunk.iter().collect()).await;
+                rest = later;
             }
         }
         let mut rows = Vec::new();
@@ -113,9 +142,12 @@ impl DeadSink {
         self.health.set_up(Component::DeadLetters);
     }
 
-    async fn write_topic(&self, topic: &DeadTopic, letter: &Letter) {
+    async fn write_topic(&self, topic: &DeadTopic, mut letters: Vec<&Letter>) {
         let mut attempts = 0;
-        while let Err(error) = topic.produce(letter).await {
+        loop {
+            let (failed, error) = topic.produce(&letters).await;
+            let Some(error) = error else { return };
+            letters = failed;
             attempts += 1;
             let missing = matches!(
                 error.rdkafka_error_code(),
@@ -145,5 +177,37 @@ impl DeadSink {
         if self.health.set_down(Component::DeadLetters, reason) || is_news(attempts) {
             tracing::error!(reason, attempts, "dead letters cannot be kept; nothing is committed");
         }
+    }
+}
+
+/// How many of the letters go together: at least one.
+fn chunk_of(letters: &[Letter]) -> usize {
+    let mut bytes = 0;
+    let fitting = letters.iter().take(CHUNK_LETTERS_MAX).take_while(|letter| {
+        bytes += letter.raw.len();
+        bytes <= CHUNK_BYTES_MAX
+    });
+    fitting.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::BadRecord;
+    use crate::record::Unreadable;
+    use proto::block::BlockError;
+
+    #[test]
+    fn letters_go_in_chunks_that_librdkafka_has_room_for() {
+        let check = |count: usize, bytes: usize, expected: usize| {
+            let raw = bytes::Bytes::from(vec![0; bytes]);
+            let why = Unreadable::Block(BlockError::Magic);
+            let letter = Letter::of_record(BadRecord { offset: 0, bytes: raw, why }, 0, 0);
+            assert_eq!(chunk_of(&vec![letter; count]), expected, "{count} of {bytes} bytes");
+        };
+        check(1, 1, 1);
+        check(1_000, 1, 256);
+        check(9, 1024 * 1024, 8);
+        check(2, 9 * 1024 * 1024, 1);
     }
 }

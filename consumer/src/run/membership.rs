@@ -1,14 +1,17 @@
 //! What the group gives and takes: assignments, revocations, lost partitions, and positions that the
 //! broker does not have.
 
-use super::{Member, RESOLVE_PAUSE, REVOKE_PATIENCE, Revocation, Run};
+use super::{Member, RESOLVE_PAUSE, Revocation, Run};
 use crate::assignment::{self, PositionError};
 use crate::health::Component;
 use crate::kafka::{self, GroupEvent};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use std::time::Instant;
 
 impl Run {
+    /// The topic that these partitions belonged to is gone, or was made again. What is under way must
+    /// not be committed: in a topic of the same name it would skip records.
     pub(super) fn rejoin(&mut self) {
         let ours: Vec<i32> = self.desk.positions().map(|(partition, _, _)| partition).collect();
         if ours.is_empty() {
@@ -32,7 +35,7 @@ impl Run {
                 tracing::info!(?partitions, lost, "revoked");
                 self.member.metrics.rebalances.inc();
                 self.unresolved = None;
-                let until = Instant::now() + REVOKE_PATIENCE;
+                let until = Instant::now() + self.member.revoke_patience;
                 for &partition in &partitions {
                     if lost {
                         self.lose(partition);
@@ -54,6 +57,7 @@ impl Run {
         }
     }
 
+    /// Finds out where to read newly assigned partitions from.
     pub(super) fn resolve(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         let Some((partitions, _)) = self.unresolved.take_if(|(_, at)| *at <= now) else {
@@ -102,6 +106,7 @@ impl Run {
         Ok(())
     }
 
+    /// Answers a revocation once none of its partitions is busy.
     pub(super) fn give_back(&mut self) {
         let Some(revocation) = &mut self.revocation else { return };
         revocation.busy.retain(|partition| self.desk.has(*partition));
@@ -110,8 +115,28 @@ impl Run {
         }
         let Member { reader, topic, .. } = &self.member;
         if let Err(error) = reader.incremental_unassign(&kafka::names(topic, &revocation.all)) {
-            tracing::warn!(%error, "cannot give partitions back");
+            tracing::warn!(%error, "cannot give partitions back by name");
+            // Unanswered, the group would wait for this member for ever.
+            let none = TopicPartitionList::new();
+            let answered = reader.incremental_unassign(&none).or_else(|_| reader.unassign());
+            if let Err(error) = answered {
+                tracing::error!(%error, "cannot answer the group");
+            }
         }
         self.revocation = None;
+    }
+
+    /// On the way out: an assignment whose positions are not known is answered with nothing, as the
+    /// group cannot be left before it is answered. (To a group that moves partitions one by one,
+    /// librdkafka takes a plain unassign only after that.)
+    pub(super) fn decline(&mut self) {
+        if self.unresolved.take().is_none() {
+            return;
+        }
+        let Member { reader, .. } = &self.member;
+        let none = TopicPartitionList::new();
+        if let Err(error) = reader.incremental_assign(&none).or_else(|_| reader.unassign()) {
+            tracing::warn!(%error, "cannot answer the assignment");
+        }
     }
 }

@@ -17,7 +17,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use proto::row::{Row, Rows};
 use proto::{BlockHeader, BlockId, JournalId};
-use rdkafka::mocking::MockCluster;
+use rdkafka::mocking::{MockCluster, RDKafkaApiKey};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
@@ -96,6 +97,12 @@ impl World {
         Kafka::new(&self.cluster.bootstrap_servers(), &[]).unwrap()
     }
 
+    /// The next answers to who asks for committed offsets.
+    pub fn refuse_positions(&self, times: usize) {
+        let errors = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; times];
+        self.cluster.request_errors(RDKafkaApiKey::OffsetFetch, &errors);
+    }
+
     pub fn produce(&self, partition: i32, values: &[Vec<u8>]) {
         let producer: BaseProducer = self.kafka().producer().create().unwrap();
         for value in values {
@@ -107,6 +114,11 @@ impl World {
     }
 
     pub fn member(&self) -> Running {
+        self.member_holding(16 << 20)
+    }
+
+    /// With so many bytes for all partitions together.
+    pub fn member_holding(&self, bytes_max: usize) -> Running {
         let (health, metrics) = (Arc::new(Health::starting()), Arc::new(Metrics::new()));
         let kafka = self.kafka();
         let address = Address::parse(&self.url).unwrap();
@@ -125,6 +137,7 @@ impl World {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             positions: Positions::default(),
+            revoke_patience: Duration::from_millis(500),
             stop: Arc::clone(&stop),
             runtime: self.runtime.handle().clone(),
         };
@@ -132,7 +145,7 @@ impl World {
         let limits = DeskLimits {
             range: RangeLimits { rows_max: 100, bytes_max: 1 << 20, linger },
             inserts_max: 2,
-            bytes_max: 16 << 20,
+            bytes_max,
             hold_max: Duration::from_millis(100),
         };
         let thread = Some(std::thread::spawn(move || member.run(limits)));

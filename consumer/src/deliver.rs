@@ -12,7 +12,6 @@ use proto::breaker::{Admission, Breaker};
 use proto::insert::{DeadRow, Delivery, Failure, InsertFailure, Step, Witness};
 use proto::{Block, BlockId};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -29,9 +28,8 @@ pub struct Deliverer {
     breaker: Mutex<Breaker>,
     pacer: Pacer,
     witness: Witness,
-    /// Ranges that need somebody's hand, and why.
-    stalled: Mutex<BTreeMap<u64, String>>,
-    next_key: AtomicU64,
+    /// Partitions whose range needs somebody's hand, and why.
+    stalled: Mutex<BTreeMap<i32, String>>,
 }
 
 /// What became of a range.
@@ -40,6 +38,18 @@ pub struct Outcome {
     pub rows: usize,
     pub dead_rows: usize,
     pub dead_records: usize,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    Done(Outcome),
+    /// Refused whole, and nothing else was taken meanwhile: not to be sent again before `pause` is
+    /// over. `moment` is the witness's.
+    Refused {
+        pause: Duration,
+        moment: u64,
+    },
 }
 
 impl Deliverer {
@@ -58,20 +68,24 @@ impl Deliverer {
             pacer: Pacer::new(),
             witness: Witness::default(),
             stalled: Mutex::default(),
-            next_key: AtomicU64::new(0),
         }
     }
 
-    /// Returns when every row of the range is in the table or among the dead letters. `run` is a
-    /// replay's. Dropped before that, it has done a part of it.
-    pub async fn deliver(&self, range: Range, run: Option<[u8; 16]>) -> Outcome {
+    /// Returns when every row of the range is in the table or among the dead letters, or when it was
+    /// refused whole: then none is. `run` is a replay's. Dropped before that, it has done a part.
+    pub async fn deliver(&self, range: Range, run: Option<[u8; 16]>) -> Delivered {
         let Range { partition, blocks, offsets, bad, rows, received_at_ns, .. } = range;
+        let earlier = Earlier { refusals: range.refusals, refused_at: range.refused_at };
         let mut outcome = Outcome { dead_records: bad.len(), ..Outcome::default() };
         let mut letters = Vec::new();
         if !blocks.is_empty() {
             let layout = blocks[0].header.layout;
             let offset_of = offsets_of(&blocks, &offsets);
-            let dead = self.insert(Delivery::of_run(blocks, run)).await;
+            let delivery = Delivery::of_run(blocks, run);
+            let dead = match self.insert(delivery, partition, earlier).await {
+                Ok(dead) => dead,
+                Err(refused) => return refused,
+            };
             self.metrics.saw_row(received_at_ns);
             outcome.dead_rows = dead.len();
             outcome.rows = rows.saturating_sub(dead.len());
@@ -89,7 +103,12 @@ impl Deliverer {
             self.metrics.dead_rows.inc_by(outcome.dead_rows as u64);
             self.metrics.dead_records.inc_by(outcome.dead_records as u64);
         }
-        outcome
+        Delivered::Done(outcome)
+    }
+
+    /// The partition is not ours any more.
+    pub fn forget(&self, partition: i32) {
+        Stall { deliverer: self, partition, kept: false }.end();
     }
 
     fn of_records(&self, bad: Vec<BadRecord>, partition: i32) -> impl Iterator<Item = Letter> {
@@ -98,19 +117,23 @@ impl Deliverer {
     }
 
     /// Sends a delivery piece by piece; gives the rows that are dead.
-    async fn insert(&self, mut delivery: Delivery) -> Vec<DeadRow> {
-        let mut stall =
-            Stall { deliverer: self, key: self.next_key.fetch_add(1, Ordering::Relaxed) };
+    async fn insert(
+        &self,
+        mut delivery: Delivery,
+        partition: i32,
+        earlier: Earlier,
+    ) -> Result<Vec<DeadRow>, Delivered> {
+        let mut stall = Stall { deliverer: self, partition, kept: false };
         // Outages in a row, and times that somebody's hand was needed.
         let (mut outages, mut stalls) = (0, 0);
-        let mut refused_at = None;
+        let mut refused_at = earlier.refused_at;
         loop {
             let failure = match self.send(&delivery).await {
                 Ok(()) => {
                     stall.end();
                     (outages, stalls) = (0, 0);
                     if delivery.on_taken() == Step::Finished {
-                        return delivery.into_dead_rows();
+                        return Ok(delivery.into_dead_rows());
                     }
                     continue;
                 }
@@ -132,9 +155,14 @@ impl Deliverer {
                     Step::Send => continue,
                     Step::Finished => {
                         stall.end();
-                        return delivery.into_dead_rows();
+                        return Ok(delivery.into_dead_rows());
                     }
-                    Step::Stalled => {}
+                    Step::Stalled => {
+                        stall.begin(&format!("ClickHouse refuses events: {}", failure.text));
+                        stall.kept = true;
+                        let pause = self.pacer.pause(failure.pace, earlier.refusals + 1);
+                        return Err(Delivered::Refused { pause, moment });
+                    }
                 }
             }
             stalls += 1;
@@ -232,14 +260,23 @@ impl Drop for Attempt<'_> {
 /// A range that needs somebody's hand; no more when this is dropped.
 struct Stall<'a> {
     deliverer: &'a Deliverer,
-    key: u64,
+    partition: i32,
+    /// It goes on: the range was given back and comes again.
+    kept: bool,
+}
+
+/// What a range brings with it from before it was given back.
+#[derive(Clone, Copy)]
+struct Earlier {
+    refusals: u32,
+    refused_at: Option<u64>,
 }
 
 impl Stall<'_> {
     fn begin(&mut self, reason: &str) {
         let Deliverer { stalled, metrics, health, .. } = self.deliverer;
         let mut stalled = stalled.lock().unwrap_or_else(PoisonError::into_inner);
-        if stalled.insert(self.key, reason.to_owned()).as_deref() != Some(reason) {
+        if stalled.insert(self.partition, reason.to_owned()).as_deref() != Some(reason) {
             tracing::error!(reason, "inserting needs attention; nothing is lost or committed");
         }
         metrics.stalled.set(stalled.len() as i64);
@@ -249,7 +286,7 @@ impl Stall<'_> {
     fn end(&mut self) {
         let Deliverer { stalled, metrics, health, .. } = self.deliverer;
         let mut stalled = stalled.lock().unwrap_or_else(PoisonError::into_inner);
-        if stalled.remove(&self.key).is_none() {
+        if stalled.remove(&self.partition).is_none() {
             return;
         }
         metrics.stalled.set(stalled.len() as i64);
@@ -262,7 +299,9 @@ impl Stall<'_> {
 
 impl Drop for Stall<'_> {
     fn drop(&mut self) {
-        self.end();
+        if !self.kept {
+            self.end();
+        }
     }
 }
 

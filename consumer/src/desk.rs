@@ -27,7 +27,7 @@ pub struct DeskLimits {
 
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Send it, then call [`Desk::on_done`].
+    /// Send it, then call [`Desk::on_done`] or [`Desk::on_refused`].
     Insert(Range),
     /// Commit these `(partition, offset)`, then call [`Desk::on_commit`].
     Commit(Vec<(i32, i64)>),
@@ -96,6 +96,15 @@ impl Desk {
         if let Some(partition) = self.flights.remove(&id) {
             let books = self.partitions.get_mut(&partition);
             books.expect("a flight's partition is known").finish();
+        }
+    }
+
+    /// A range was refused whole at the witness's `moment`; not to be sent before `until`, and then
+    /// with what has come behind it.
+    pub fn on_refused(&mut self, id: RangeId, until: Instant, moment: u64) {
+        if let Some(partition) = self.flights.remove(&id) {
+            let books = self.partitions.get_mut(&partition);
+            books.expect("a flight's partition is known").give_back(until, moment);
         }
     }
 

@@ -171,6 +171,46 @@ fn a_full_partition_holds_all_and_is_then_paused() {
     assert!(resumed, "{third:?}: one commit is under way at a time");
 }
 
+#[test]
+fn a_range_that_is_refused_whole_comes_again_with_what_is_behind_it() {
+    let now = Instant::now();
+    let until = now + 2 * LIMITS.range.linger;
+    let mut desk = Desk::new(LIMITS);
+    desk.assign(0, 0);
+    push(&mut desk, now, 0, 0, 1);
+    push(&mut desk, now, 0, 1, 0);
+    let first = insert(&mut desk, now + LIMITS.range.linger);
+    assert_eq!((first.refusals, first.refused_at), (0, None));
+    desk.on_refused(first.id, until, 7);
+    assert!(actions(&mut desk, until - Duration::from_millis(1)).is_empty());
+    assert_eq!(desk.next_deadline(), Some(until));
+    let same = insert(&mut desk, until);
+    assert_eq!((same.refusals, same.refused_at, same.next_offset), (1, Some(7), 2));
+    (2..20).for_each(|offset| push(&mut desk, now, 0, offset, 1));
+    desk.on_refused(same.id, until, 8);
+    let grown = insert(&mut desk, until);
+    assert_eq!((grown.first_offset, grown.next_offset, grown.rows), (0, 11, 10), "to the limit");
+    assert_eq!((grown.refusals, grown.refused_at), (2, None), "of other records");
+    assert_eq!(grown.bad.len(), 1);
+    desk.on_done(grown.id);
+    let found = actions(&mut desk, until);
+    assert!(matches!(&found[0], Action::Commit(commits) if commits == &[(0, 11)]), "{found:?}");
+}
+
+#[test]
+fn a_range_that_is_refused_while_its_partition_is_given_back_is_left_to_the_next_member() {
+    let now = Instant::now();
+    let mut desk = Desk::new(LIMITS);
+    desk.assign(0, 0);
+    push(&mut desk, now, 0, 0, 10);
+    let range = insert(&mut desk, now);
+    desk.revoke(0, now + Duration::from_secs(5));
+    desk.on_refused(range.id, now, 1);
+    let found = actions(&mut desk, now);
+    let released = |action: &Action| matches!(action, Action::Release { unfinished: None, .. });
+    assert!(found.len() == 1 && released(&found[0]), "{found:?}");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Kafka delivers the next record of a partition, or one from before.
@@ -183,6 +223,10 @@ enum Step {
     Work,
     Finish {
         which: usize,
+    },
+    Refuse {
+        which: usize,
+        ms: u64,
     },
     Commit {
         done: bool,
@@ -207,6 +251,7 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         8 => Just(Step::Work),
         5 => (0..4usize).prop_map(|which| Step::Finish { which }),
+        2 => (0..4usize, 0..900u64).prop_map(|(which, ms)| Step::Refuse { which, ms }),
         4 => prop::bool::weighted(0.8).prop_map(|done| Step::Commit { done }),
         2 => (0..800u64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..3i32).prop_map(|partition| Step::Revoke { partition }),
@@ -307,6 +352,16 @@ impl World {
         self.desk.on_done(range.id);
     }
 
+    fn refuse(&mut self, which: usize, ms: u64) {
+        if self.flying.is_empty() {
+            return;
+        }
+        let range = self.flying.remove(which % self.flying.len());
+        let held = self.desk.held_bytes();
+        self.desk.on_refused(range.id, self.now + Duration::from_millis(ms), 1);
+        assert!(self.desk.held_bytes() <= held, "it is counted once");
+    }
+
     fn answer_commit(&mut self, done: bool) {
         if self.commits.is_empty() {
             return;
@@ -337,6 +392,7 @@ impl World {
             }
             Step::Work => self.work(),
             Step::Finish { which } => self.finish(which),
+            Step::Refuse { which, ms } => self.refuse(which, ms),
             Step::Commit { done } => self.answer_commit(done),
             Step::Wait { ms } => self.now += Duration::from_millis(ms),
             Step::Revoke { partition } => {

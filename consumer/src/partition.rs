@@ -53,8 +53,23 @@ pub struct Range {
     pub bytes: usize,
     /// Of the newest row; `i64::MIN` without rows.
     pub received_at_ns: i64,
+    /// How often it, or the beginning of it, was refused whole and given back.
+    pub refusals: u32,
+    /// The witness's moment at the first refusal of exactly these records.
+    pub refused_at: Option<u64>,
 }
 
+/// A refusal of a whole range, kept for the next range that begins with its records.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    times: u32,
+    next_offset: i64,
+    moment: u64,
+    /// No range before this.
+    until: Instant,
+}
+
+#[derive(Clone)]
 struct Entry {
     offset: i64,
     record: Record,
@@ -66,6 +81,8 @@ struct InFlight {
     id: RangeId,
     next_offset: i64,
     bytes: usize,
+    /// As they were cut, should they be given back.
+    entries: Vec<Entry>,
 }
 
 pub struct Partition {
@@ -75,6 +92,7 @@ pub struct Partition {
     buffered_rows: usize,
     buffered_bytes: usize,
     in_flight: Option<InFlight>,
+    refusal: Option<Refusal>,
     /// Everything below is done.
     done: i64,
     committed: i64,
@@ -94,6 +112,7 @@ impl Partition {
             buffered_rows: 0,
             buffered_bytes: 0,
             in_flight: None,
+            refusal: None,
             done: offset,
             committed: offset,
             commit_sent: offset,
@@ -138,13 +157,15 @@ impl Partition {
         if self.in_flight.is_some() || self.leaving.is_some() {
             return None;
         }
-        self.buffered.front().map(|entry| entry.arrived + limits.linger)
+        let lingered = self.buffered.front()?.arrived + limits.linger;
+        Some(self.refusal.map_or(lingered, |refusal| lingered.max(refusal.until)))
     }
 
     /// Whether a range can be cut now. `urgent`: there is no more room, waiting would not fill it.
     pub fn is_ready(&self, now: Instant, limits: &RangeLimits, urgent: bool) -> bool {
         let full = self.buffered_rows >= limits.rows_max || self.buffered_bytes >= limits.bytes_max;
-        self.due(limits).is_some_and(|due| full || urgent || now >= due)
+        let refused = self.refusal.is_some_and(|refusal| now < refusal.until);
+        !refused && self.due(limits).is_some_and(|due| full || urgent || now >= due)
     }
 
     /// Cuts the next range from the front: one layout, at most the limits, at least one record. It
@@ -163,7 +184,10 @@ impl Partition {
             rows: 0,
             bytes: 0,
             received_at_ns: i64::MIN,
+            refusals: self.refusal.map_or(0, |refusal| refusal.times),
+            refused_at: None,
         };
+        let mut entries = Vec::new();
         while let Some(entry) = self.buffered.front() {
             let first = range.next_offset == first_offset;
             if !first && !fits(&range, entry, limits) {
@@ -174,6 +198,7 @@ impl Partition {
             self.buffered_bytes -= entry.bytes;
             range.next_offset = entry.offset + 1;
             range.bytes += entry.bytes;
+            entries.push(entry.clone());
             match entry.record {
                 Record::Bad { bytes, why } => {
                     range.bad.push(BadRecord { offset: entry.offset, bytes, why });
@@ -189,7 +214,9 @@ impl Partition {
             }
         }
         let (next_offset, bytes) = (range.next_offset, range.bytes);
-        self.in_flight = Some(InFlight { id, next_offset, bytes });
+        self.in_flight = Some(InFlight { id, next_offset, bytes, entries });
+        let same = self.refusal.filter(|refusal| refusal.next_offset == next_offset);
+        range.refused_at = same.map(|refusal| refusal.moment);
         range
     }
 
@@ -197,6 +224,25 @@ impl Partition {
     pub fn finish(&mut self) {
         let range = self.in_flight.take().expect("only a range in flight is finished");
         self.done = range.next_offset;
+        self.refusal = None;
+    }
+
+    /// The range in flight was refused whole, at the witness's `moment`: nothing of it has a place.
+    /// Its records are cut again after `until`, with those that have come behind them: rows that are
+    /// taken tell that the others are to blame themselves.
+    pub fn give_back(&mut self, until: Instant, moment: u64) {
+        let range = self.in_flight.take().expect("only a range in flight is given back");
+        if self.leaving.is_some() {
+            self.next_offset = self.done;
+            return;
+        }
+        let times = self.refusal.map_or(0, |refusal| refusal.times).saturating_add(1);
+        self.refusal = Some(Refusal { times, next_offset: range.next_offset, moment, until });
+        self.buffered_bytes += range.bytes;
+        for entry in range.entries.into_iter().rev() {
+            self.buffered_rows += entry.record.row_count();
+            self.buffered.push_front(entry);
+        }
     }
 
     /// What to commit now, once; one commit is under way at a time.

@@ -3,7 +3,7 @@
 
 use crate::cli::Replay;
 use crate::dead::DeadTopic;
-use crate::deliver::{Deliverer, Outcome};
+use crate::deliver::{Delivered, Deliverer};
 use crate::desk::{Action, Desk, Intake};
 use crate::health::Health;
 use crate::kafka::{Kafka, names};
@@ -57,8 +57,8 @@ struct Running {
     deliverer: Arc<Deliverer>,
     run: [u8; 16],
     runtime: Handle,
-    report: Sender<(RangeId, Outcome)>,
-    done: Receiver<(RangeId, Outcome)>,
+    report: Sender<(RangeId, Delivered)>,
+    done: Receiver<(RangeId, Delivered)>,
     totals: Totals,
     started: Instant,
 }
@@ -70,8 +70,8 @@ impl Running {
         deliverer: Arc<Deliverer>,
         run: [u8; 16],
         runtime: Handle,
-        report: Sender<(RangeId, Outcome)>,
-        done: Receiver<(RangeId, Outcome)>,
+        report: Sender<(RangeId, Delivered)>,
+        done: Receiver<(RangeId, Delivered)>,
     ) -> Running {
         scan.spans.iter().for_each(|(partition, span)| desk.assign(*partition, span.from));
         let (totals, started) = (Totals::default(), Instant::now());
@@ -120,7 +120,13 @@ impl Running {
         writeln!(std::io::stdout(), "{line}").context("cannot print")
     }
 
-    fn on_done(&mut self, id: RangeId, outcome: Outcome) {
+    fn on_done(&mut self, id: RangeId, outcome: Delivered) {
+        let outcome = match outcome {
+            Delivered::Done(outcome) => outcome,
+            Delivered::Refused { pause, moment } => {
+                return self.desk.on_refused(id, Instant::now() + pause, moment);
+            }
+        };
         self.totals.rows += outcome.rows as u64;
         self.totals.dead_rows += outcome.dead_rows as u64;
         self.totals.dead_records += outcome.dead_records as u64;

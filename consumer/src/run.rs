@@ -6,7 +6,7 @@
 mod membership;
 
 use crate::commit::{Committer, Offsets};
-use crate::deliver::{Deliverer, Outcome};
+use crate::deliver::{Delivered, Deliverer};
 use crate::desk::{Action, Desk, DeskLimits, Intake};
 use crate::health::{Component, Health};
 use crate::kafka::{self, Reader};
@@ -62,8 +62,8 @@ struct Run {
     member: Member,
     committer: Committer,
     desk: Desk,
-    done: Receiver<(RangeId, Outcome)>,
-    report: Sender<(RangeId, Outcome)>,
+    done: Receiver<(RangeId, Delivered)>,
+    report: Sender<(RangeId, Delivered)>,
     flights: HashMap<RangeId, JoinHandle<()>>,
     /// Assigned, but their positions are not known yet; asked again at this moment.
     unresolved: Option<(Vec<i32>, Instant)>,
@@ -212,10 +212,15 @@ impl Run {
         Ok(())
     }
 
-    fn on_done(&mut self, id: RangeId, outcome: Outcome) {
+    fn on_done(&mut self, id: RangeId, outcome: Delivered) {
         tracing::debug!(range = id.0, ?outcome, "done");
         self.flights.remove(&id);
-        self.desk.on_done(id);
+        match outcome {
+            Delivered::Done(_) => self.desk.on_done(id),
+            Delivered::Refused { pause, moment } => {
+                self.desk.on_refused(id, Instant::now() + pause, moment);
+            }
+        }
     }
 
     fn on_commit(&mut self, offsets: Offsets, done: bool) {
@@ -248,6 +253,7 @@ impl Run {
                 Action::Pause(partition) => self.pause(partition, true),
                 Action::Resume(partition) => self.pause(partition, false),
                 Action::Release { partition, unfinished } => {
+                    self.member.deliverer.forget(partition);
                     if let Some(id) = unfinished {
                         tracing::warn!(partition, "given back before its INSERT had ended");
                         self.flights.remove(&id).inspect(JoinHandle::abort);

@@ -133,3 +133,19 @@ fn a_stop_answers_an_assignment_whose_positions_are_not_known() {
     // Unanswered, the group is not left within 1.5 s.
     assert!(started.elapsed() < std::time::Duration::from_millis(1_400), "{:?}", started.elapsed());
 }
+
+#[test]
+fn a_bad_row_that_came_alone_is_put_aside_once_good_ones_are_behind_it() {
+    let refuse = |users: &[u64]| if users.contains(&0) { Reply::Refuse(469) } else { Reply::Take };
+    let world = World::start("events", 1, refuse);
+    world.produce(0, &[record(1, 0..1)]);
+    let member = world.member();
+    wait_until("it is stalled", || member.metrics.stalled.get() == 1);
+    assert_eq!((member.metrics.commits.get(), member.metrics.dead_rows.get()), (0, 0));
+    world.produce(0, &[record(2, 1..51)]);
+    wait_until("the others are stored", || world.stored() == ((1..51).collect(), 1));
+    wait_until("it is put aside", || member.metrics.dead_rows.get() == 1);
+    wait_until("it is well again", || member.health.report().0);
+    wait_until("it is committed", || member.metrics.commits.get() > 0);
+    member.stop().unwrap();
+}

@@ -52,6 +52,7 @@ impl Run {
 
     fn lose(&mut self, partition: i32) {
         self.committer.forget();
+        self.member.deliverer.forget(partition);
         if let Some(flight) = self.desk.lose(partition).and_then(|id| self.flights.remove(&id)) {
             flight.abort();
         }

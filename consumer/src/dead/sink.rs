@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 const TOPIC_MESSAGE_BYTES_MAX: &str = "10000000";
 /// Dead letters wait for people: 30 days.
 const TOPIC_RETENTION_MS: &str = "2592000000";
-const TOPIC_TIME_MAX: Duration = Duration::from_secs(10);
+const TOPIC_TIME_MAX: Duration = Duration::from_secs(5);
 /// Of one INSERT of letters.
 const INSERT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -87,7 +87,9 @@ impl DeadTopic {
         let topic = NewTopic::new(&self.name, 1, TopicReplication::Fixed(-1))
             .set("max.message.bytes", TOPIC_MESSAGE_BYTES_MAX)
             .set("retention.ms", TOPIC_RETENTION_MS);
-        let options = AdminOptions::new().operation_timeout(Some(TOPIC_TIME_MAX));
+        let options = AdminOptions::new()
+            .operation_timeout(Some(TOPIC_TIME_MAX))
+            .request_timeout(Some(TOPIC_TIME_MAX));
         for made in admin.create_topics(&[topic], &options).await? {
             match made {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

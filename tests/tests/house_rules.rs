@@ -92,7 +92,9 @@ fn crates_depend_in_one_direction() {
         .flat_map(|(name, needed)| {
             let allowed: &[&str] = match name.as_str() {
                 "proto" | "embedded" => &[],
-                "bench" | "tests" => &["proto", "engine", "embedded", "api", "loadgen", "consumer"],
+                // Macro benches start the real servers with the harness of the tests.
+                "bench" => &["proto", "engine", "embedded", "api", "loadgen", "consumer", "tests"],
+                "tests" => &["proto", "engine", "embedded", "api", "loadgen", "consumer"],
                 _ => &["proto"],
             };
             let wrong = needed.into_iter().filter(|other| !allowed.contains(&other.as_str()));

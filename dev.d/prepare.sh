@@ -82,16 +82,23 @@ prepare_libchdb() {
   [[ ! -f $libchdb ]] || return 0
   [[ $HOSTTYPE-$OSTYPE == x86_64-linux-gnu ]] ||
     fail "no ClickHouse library is published for $OSTYPE on $HOSTTYPE: build chDB $chdb_version and name its libchdb.so in UNMOGROWP_LIBCHDB"
+  fetch_once libchdb 'the ClickHouse library' "$cache" "$libchdb" fetch_libchdb "$kept.partial" "$kept"
+}
+
+# Runs the command after the first four words unless FILE is there. Of two that fetch at once the second
+# waits here and then finds the first one's.
+fetch_once() {
+  local name=$1 what=$2 cache=$3 file=$4
+  shift 4
   mkdir -p "$cache"
-  # Of two that fetch at once the second waits here and then finds the first one's file.
-  exec {fetch_lock}>"$cache/libchdb.lock"
+  exec {fetch_lock}>"$cache/$name.lock"
   flock -n "$fetch_lock" || {
-    say "another ./dev is fetching the ClickHouse library: waiting for it"
+    say "another ./dev is fetching $what: waiting for it"
     attend flock "$fetch_lock"
   }
-  if [[ ! -f $libchdb ]]; then
-    rm -rf "$cache"/libchdb-*.partial
-    fetch_libchdb "$cache/libchdb-$chdb_version.partial" "$kept"
+  if [[ ! -e $file ]]; then
+    rm -rf "$cache/$name"-*.partial
+    "$@"
   fi
   exec {fetch_lock}>&-
 }
@@ -127,18 +134,7 @@ prepare_kafka() {
   kafka_jars=$cache/kafka-$kafka_version
   [[ ! -d $kafka_jars ]] || return 0
   install_missing mvn:maven
-  mkdir -p "$cache"
-  # As with the ClickHouse library: of two that fetch at once one waits.
-  exec {fetch_lock}>"$cache/kafka.lock"
-  flock -n "$fetch_lock" || {
-    say "another ./dev is fetching Kafka: waiting for it"
-    attend flock "$fetch_lock"
-  }
-  if [[ ! -d $kafka_jars ]]; then
-    rm -rf "$cache"/kafka-*.partial
-    fetch_kafka "$cache/kafka-$kafka_version.partial" "$kafka_jars"
-  fi
-  exec {fetch_lock}>&-
+  fetch_once kafka Kafka "$cache" "$kafka_jars" fetch_kafka "$kafka_jars.partial" "$kafka_jars"
 }
 
 # A folder appears under its final name whole or not at all.

@@ -209,6 +209,7 @@ fn what_the_direct_route_refuses_goes_through_kafka_once_that_is_back() {
     stage.add(0, 4..=9);
     wait_until("blocks go directly", || stage.counter("kafka_route{producer=\"0\"}") == 1);
     wait_until("and are refused", || stage.level(Component::Forwarder) == Level::Degraded);
+    assert_eq!(stage.level(Component::Clickhouse), Level::Ok, "it answers");
     cluster.broker_up(1).unwrap();
     stage.wait_marked(&[9]);
     wait_until("Kafka is the route", || stage.counter("kafka_route{producer=\"0\"}") == 0);
@@ -258,6 +259,21 @@ fn blocks_that_neither_takes_are_told_of() {
         stage.reason(Component::Kafka).contains("cannot be inserted directly now")
     });
     assert_eq!(stage.last_mark(0), 0);
+}
+
+/// Slower than `stall_ms`, it opens the breaker; its refusal is a sign of life and closes it, so that
+/// what is told is what is wrong.
+#[test]
+fn a_slow_kafka_that_refuses_is_not_taken_for_one_that_is_away() {
+    let cluster = cluster();
+    cluster.broker_round_trip_time(1, Duration::from_millis(800)).unwrap();
+    cluster.request_errors(Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
+    let stage = Stage::start(&cluster, NO_CLICKHOUSE, vec![blocks(1, 1)], |_| {});
+    wait_until("the breaker opens", || stage.counter("kafka_breaker_state{producer=\"0\"}") == 2);
+    wait_until("the lane tells of it", || {
+        stage.reason(Component::Kafka).contains("cannot be inserted directly now")
+    });
+    assert_eq!(stage.counter("kafka_breaker_state{producer=\"0\"}"), 0);
 }
 
 #[test]

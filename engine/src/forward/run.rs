@@ -44,6 +44,9 @@ struct Shared {
     witness: Witness,
     /// Batches that need somebody's hand, and why.
     stalled: RefCell<BTreeMap<u64, String>>,
+    /// INSERTs that wait for an answer.
+    on_the_wire: Cell<usize>,
+    /// When ClickHouse last answered, or was asked after a rest.
     last_contact: Cell<Instant>,
 }
 
@@ -110,6 +113,7 @@ impl Runner {
                 health,
                 witness: Witness::default(),
                 stalled: RefCell::new(BTreeMap::new()),
+                on_the_wire: Cell::new(0),
                 last_contact: Cell::new(Instant::now()),
             },
             batcher: Batcher::new(limits, sources.len()),
@@ -348,6 +352,13 @@ impl Shared {
         set(&self.counters.breaker_state, self.breaker.borrow().state() as u64);
     }
 
+    fn on_sent(&self, now: Instant) {
+        if self.on_the_wire.get() == 0 {
+            self.last_contact.set(now);
+        }
+        self.on_the_wire.update(|count| count + 1);
+    }
+
     fn on_answer(&self) {
         self.breaker.borrow_mut().on_answer();
         self.show_breaker();
@@ -382,7 +393,9 @@ async fn deliver(shared: Rc<Shared>, batch: Batch) -> Delivered {
         let bytes: usize = payloads.iter().map(bytes::Bytes::len).sum();
         let sent_at = Instant::now();
         let number = shared.witness.begin();
+        shared.on_sent(sent_at);
         let outcome = shared.inserter.insert(payloads, rows, &delivery.token()).await;
+        shared.on_the_wire.update(|count| count - 1);
         let counters = &shared.counters;
         let failure = match outcome {
             Ok(()) => {
@@ -432,7 +445,7 @@ async fn ping(shared: Rc<Shared>) {
         let rests = shared.counters.inserts_in_flight.load(Ordering::Relaxed) == 0;
         let unknown = shared.health.level(Component::Clickhouse) != Level::Ok;
         let silence = shared.last_contact.get().elapsed();
-        if !rests && silence >= SILENCE_TOLD_AFTER {
+        if shared.on_the_wire.get() > 0 && silence >= SILENCE_TOLD_AFTER {
             let text = format!("an INSERT has had no answer for {} s", silence.as_secs());
             shared.health.set(Component::Clickhouse, Level::Degraded, &text);
         } else if rests && (unknown || silence >= PING_EVERY) {

@@ -2,9 +2,10 @@
 //!
 //! Closed, everything may go. It opens after so many failures in a row, or when something was in
 //! flight for so long without any delivery. Open, nothing new goes. Records that are still in
-//! librdkafka's hands are the probe: a delivery closes it. When none are left, one block may go
-//! after `open_for`.
+//! librdkafka's hands are the probe: a delivery closes it, and so does a broker's refusal of a
+//! record, as whoever refuses is there. When none are left, one block may go after `open_for`.
 
+use super::failure::Sign;
 use proto::breaker::BreakerState;
 use std::time::{Duration, Instant};
 
@@ -78,12 +79,14 @@ impl Circuit {
         self.state = State::Closed;
     }
 
-    /// `counts`: it says something about Kafka, not about the one record or about us.
-    pub fn on_failed(&mut self, now: Instant, counts: bool) {
+    pub fn on_failed(&mut self, now: Instant, sign: Sign) {
+        if sign == Sign::Alive {
+            return self.on_delivered(now);
+        }
         let quiet_since = self.quiet_since;
         self.land(now);
         self.quiet_since = self.quiet_since.and(quiet_since);
-        if !counts {
+        if sign == Sign::Nothing {
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -147,10 +150,12 @@ mod tests {
         Fails,
         /// A failure that says nothing about Kafka.
         Purged,
+        /// The broker's word that it will never take this record.
+        Refused,
         Ticks,
     }
     use BreakerState::{Closed, HalfOpen, Open};
-    use Step::{Delivered, Fails, Purged, Sends, Ticks, Waits};
+    use Step::{Delivered, Fails, Purged, Refused, Sends, Ticks, Waits};
 
     /// Failures to open: 3; open for 1 s; stalled after 2 s.
     #[track_caller]
@@ -171,8 +176,9 @@ mod tests {
                 }
                 Waits => assert!(!circuit.may_send(now), "step {index}"),
                 Delivered => circuit.on_delivered(now),
-                Fails => circuit.on_failed(now, true),
-                Purged => circuit.on_failed(now, false),
+                Fails => circuit.on_failed(now, Sign::Failing),
+                Purged => circuit.on_failed(now, Sign::Nothing),
+                Refused => circuit.on_failed(now, Sign::Alive),
                 Ticks => drop(circuit.tick(now)),
             }
             assert_eq!(circuit.state(), *state, "after step {index}: {step:?}");
@@ -207,6 +213,17 @@ mod tests {
         check(&[&stalled[..], &late].concat());
         let gone = [(9_000, Purged, Open), (9_001, Purged, Open), (9_002, Sends, HalfOpen)];
         check(&[&stalled[..], &gone, &[(9_003, Waits, HalfOpen)]].concat());
+    }
+
+    #[test]
+    fn who_refuses_a_record_is_there() {
+        let stalled = [(0, Sends, Closed), (2_000, Ticks, Open), (2_100, Refused, Closed)];
+        check(&stalled);
+        let tried = [(2_100, Purged, Open), (3_000, Sends, HalfOpen), (3_001, Refused, Closed)];
+        check(&[&stalled[..2], &tried, &[(9_000, Ticks, Closed)]].concat());
+        let sent = [(0, Sends, Closed); 5];
+        let mixed = [(1, Fails, Closed), (2, Fails, Closed), (3, Refused, Closed)];
+        check(&[&sent[..], &mixed, &[(4, Fails, Closed), (5, Fails, Closed)]].concat());
     }
 
     #[test]

@@ -82,10 +82,30 @@ pub fn sort(code: Code) -> SendFailure {
     }
 }
 
-/// Whether it says something about Kafka's state: what we took back ourselves, and what is wrong with
-/// the one record, does not.
-pub fn counts_against_kafka(code: Code) -> bool {
-    !matches!(code, Code::PurgeQueue | Code::PurgeInflight) && sort(code) != SendFailure::Reject
+/// What a record's failure says about Kafka itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// A broker looked at the record and refused it.
+    Alive,
+    /// What we took back ourselves, or librdkafka would not take.
+    Nothing,
+    Failing,
+}
+
+/// For the failure in a delivery report.
+pub fn sign(code: Code) -> Sign {
+    match sort(code) {
+        // librdkafka's own word, not a broker's.
+        SendFailure::Reject if code == Code::BadMessage => Sign::Nothing,
+        SendFailure::Reject => Sign::Alive,
+        _ if matches!(code, Code::PurgeQueue | Code::PurgeInflight) => Sign::Nothing,
+        _ => Sign::Failing,
+    }
+}
+
+/// For a record that librdkafka does not take from us.
+pub fn sign_before_sending(code: Code) -> Sign {
+    if sort(code) == SendFailure::Reject { Sign::Nothing } else { Sign::Failing }
 }
 
 #[cfg(test)]
@@ -94,25 +114,32 @@ mod tests {
 
     #[test]
     fn every_code_has_what_follows_from_it() {
-        let check = |code: Code, failure: SendFailure, counts: bool| {
+        let check = |code: Code, failure: SendFailure, says: Sign| {
             assert_eq!(sort(code), failure, "{code:?}");
-            assert_eq!(counts_against_kafka(code), counts, "{code:?}");
+            assert_eq!(sign(code), says, "{code:?}");
         };
-        check(Code::MessageSizeTooLarge, SendFailure::Reject, false);
-        check(Code::InvalidRecord, SendFailure::Reject, false);
-        check(Code::MessageTimedOut, SendFailure::Unknown, true);
-        check(Code::NotEnoughReplicasAfterAppend, SendFailure::Unknown, true);
-        check(Code::NotEnoughReplicas, SendFailure::Retry, true);
-        check(Code::NotLeaderForPartition, SendFailure::Retry, true);
-        check(Code::OutOfOrderSequenceNumber, SendFailure::Retry, true);
-        check(Code::UnknownProducerId, SendFailure::Retry, true);
-        check(Code::KafkaStorageError, SendFailure::Retry, true);
-        check(Code::PurgeQueue, SendFailure::Retry, false);
-        check(Code::PurgeInflight, SendFailure::Unknown, false);
-        check(Code::Fatal, SendFailure::Fatal, true);
-        check(Code::TopicAuthorizationFailed, SendFailure::Config, true);
-        check(Code::UnknownTopicOrPartition, SendFailure::Config, true);
-        check(Code::UnknownTopic, SendFailure::Config, true);
+        check(Code::MessageSizeTooLarge, SendFailure::Reject, Sign::Alive);
+        check(Code::InvalidRecord, SendFailure::Reject, Sign::Alive);
+        check(Code::BadMessage, SendFailure::Reject, Sign::Nothing);
+        check(Code::MessageTimedOut, SendFailure::Unknown, Sign::Failing);
+        check(Code::NotEnoughReplicasAfterAppend, SendFailure::Unknown, Sign::Failing);
+        check(Code::NotEnoughReplicas, SendFailure::Retry, Sign::Failing);
+        check(Code::NotLeaderForPartition, SendFailure::Retry, Sign::Failing);
+        check(Code::OutOfOrderSequenceNumber, SendFailure::Retry, Sign::Failing);
+        check(Code::UnknownProducerId, SendFailure::Retry, Sign::Failing);
+        check(Code::KafkaStorageError, SendFailure::Retry, Sign::Failing);
+        check(Code::PurgeQueue, SendFailure::Retry, Sign::Nothing);
+        check(Code::PurgeInflight, SendFailure::Unknown, Sign::Nothing);
+        check(Code::Fatal, SendFailure::Fatal, Sign::Failing);
+        check(Code::TopicAuthorizationFailed, SendFailure::Config, Sign::Failing);
+        check(Code::UnknownTopicOrPartition, SendFailure::Config, Sign::Failing);
+        check(Code::UnknownTopic, SendFailure::Config, Sign::Failing);
+    }
+
+    #[test]
+    fn what_was_never_sent_is_no_sign_of_life() {
+        assert_eq!(sign_before_sending(Code::MessageSizeTooLarge), Sign::Nothing);
+        assert_eq!(sign_before_sending(Code::UnknownTopic), Sign::Failing);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::bell::Bell;
 use super::circuit::{Circuit, CircuitLimits};
-use super::failure::{SendFailure, counts_against_kafka, sort};
+use super::failure::{SendFailure, Sign, sign, sign_before_sending, sort};
 use super::ledger::Wanted;
 use super::producer::{Complaint, Producer, Refusal, Report, Tag};
 use super::route::{Change, Route, RouteLimits, Signs, Way};
@@ -188,7 +188,7 @@ impl Lane {
             self.in_flight_bytes -= tag.bytes;
             match outcome {
                 Ok(()) => self.on_delivered(&tag, now),
-                Err(code) => self.on_failed(&tag, code, now),
+                Err(code) => self.on_failed(&tag, code, sign(code), now),
             }
         }
         set(&self.counters.in_flight_bytes, self.in_flight_bytes as u64);
@@ -204,10 +204,10 @@ impl Lane {
         self.trouble = None;
     }
 
-    fn on_failed(&mut self, tag: &Tag, code: RDKafkaErrorCode, now: Instant) {
+    fn on_failed(&mut self, tag: &Tag, code: RDKafkaErrorCode, sign: Sign, now: Instant) {
         let failure = sort(code);
         add(&self.counters.failures[failure as usize], 1);
-        self.circuit.on_failed(now, counts_against_kafka(code));
+        self.circuit.on_failed(now, sign);
         let Tag { source, sequence, bytes, .. } = *tag;
         let ledger = &mut self.slots[source].ledger;
         match failure {
@@ -381,7 +381,7 @@ impl Lane {
             }
             Err(Refusal::Failed(code)) => {
                 self.circuit.on_sent(now);
-                self.on_failed(&tag, code, now);
+                self.on_failed(&tag, code, sign_before_sending(code), now);
                 true
             }
         }

@@ -41,6 +41,13 @@ pub enum VerifyError {
     Unreadable { path: String, why: &'static str },
 }
 
+impl VerifyError {
+    /// The API is there and has told that it could not answer this time.
+    fn is_busy(&self) -> bool {
+        matches!(self, VerifyError::Refused { status: 500..=599, .. })
+    }
+}
+
 /// Numbers of events.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Verified {
@@ -132,8 +139,25 @@ impl Analytics {
         }
     }
 
-    /// The `data` of an answer.
+    /// The `data` of an answer. An API that says it could not answer this time is asked again, for
+    /// as long as events that go on arriving are waited for.
     fn ask(&mut self, verify: &VerifyPlan, path: &str) -> Result<Value, VerifyError> {
+        let start = Instant::now();
+        let mut printed_at = start;
+        loop {
+            let error = match self.ask_once(verify, path) {
+                Err(error) if error.is_busy() && start.elapsed() < verify.wait * WAITS_MAX => error,
+                outcome => return outcome,
+            };
+            if printed_at.elapsed() >= PROGRESS_INTERVAL {
+                printed_at = Instant::now();
+                eprintln!("verify: {error}; asked again");
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn ask_once(&mut self, verify: &VerifyPlan, path: &str) -> Result<Value, VerifyError> {
         let (status, body) = self.client.get(path).map_err(|error| VerifyError::Unreachable {
             api: verify.api.authority.clone(),
             error,

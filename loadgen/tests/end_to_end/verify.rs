@@ -2,6 +2,7 @@
 //! twice, or cuts the connection before the answer.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::stand_in::{Finished, Reply, Request, answer, load, reply, serve};
@@ -126,6 +127,37 @@ fn a_sample_says_so() {
     assert_eq!(verify["looked_for"], verify["found"]);
     assert!(verify["found"].as_u64().unwrap() < 1500);
     assert!(run.stdout.contains("a sample: 10 of 48 users"), "{}", run.stdout);
+}
+
+/// Counting millions of rows beside a full-speed consumer may run past the API's time limit.
+#[test]
+fn an_api_that_is_too_busy_is_asked_again() {
+    let (store, asked) = (Store::default(), AtomicU64::new(0));
+    let address = serve(move |request| {
+        if !request.body.is_empty() {
+            let json = request.json();
+            json["events"].as_array().unwrap().iter().for_each(|event| store.add(event));
+            return reply(200);
+        }
+        // Every third is answered: counts and timelines alike.
+        let answered = asked.fetch_add(1, Ordering::Relaxed) % 3 == 2;
+        if answered { store.answer(&request.path) } else { reply(500) }
+    });
+    let api = format!("http://{address}");
+    let flags = ["--connections", "1", "--rate", "10", "--duration", "1", "--batch", "5"];
+    let run = load(address, &[&flags[..], &["--verify", &api, "--verify-wait", "1"]].concat());
+    assert_eq!(counts(&run), [50, 50, 0, 0, 0], "{}", run.stdout);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn an_api_that_is_always_too_busy_is_not_a_pass() {
+    let address = serve(|request| reply(if request.body.is_empty() { 503 } else { 200 }));
+    let api = format!("http://{address}");
+    let flags = ["--rate", "20", "--duration", "1", "--verify-wait", "0.1", "--verify", &api];
+    let run = load(address, &flags);
+    assert_eq!(run.code, Some(5));
+    assert!(run.stderr.contains("503 to /api/v1/analytics/events/count"), "{}", run.stderr);
 }
 
 #[test]

@@ -9,12 +9,14 @@
 
 mod answer;
 mod delivery;
+mod dispatcher;
 mod statement;
 mod token;
 mod witness;
 
 pub use answer::{Failure, InsertFailure, TEXT_CHARS_MAX, sort_answer};
 pub use delivery::{DeadRow, Delivery, Step};
+pub use dispatcher::{Dispatcher, Insert, Progress};
 pub use statement::{SETTING_BLOCK_ROWS, SETTING_TOKEN, SETTINGS, statement};
 pub use token::Token;
 pub use witness::Witness;

@@ -1,0 +1,149 @@
+use super::*;
+use crate::block::{Block, BlockHeader, BlockId, JournalId};
+use crate::row::Row;
+
+const MIN: Duration = Duration::from_millis(100);
+const OPEN_FOR: Duration = Duration::from_secs(1);
+
+/// A delivery of one block of two rows.
+fn delivery(sequence: u64) -> Delivery {
+    let mut payload = Vec::new();
+    for user in [b"a", b"b"] {
+        let row = Row {
+            app_id: [1; 16],
+            event_id: [2; 16],
+            timestamp_ms: 0,
+            received_at_ns: 0,
+            event_name: b"e",
+            user_id: user,
+            properties: b"{}",
+        };
+        row.encode(&mut payload);
+    }
+    let id = BlockId { journal_id: JournalId([9; 16]), epoch: 1, sequence };
+    let header = BlockHeader::seal(id, 0, 0, 0, 2, &payload);
+    Delivery::new(vec![Block { header, payload: payload.into() }])
+}
+
+/// Opens after three failures in a row.
+fn dispatcher(deliveries: u64) -> Dispatcher {
+    let backoff = Backoff { min: MIN, max: Duration::from_secs(10) };
+    let mut dispatcher = Dispatcher::new(Breaker::new(3, OPEN_FOR), backoff, 1);
+    for id in 1..=deliveries {
+        dispatcher.add(id, delivery(id), None);
+    }
+    dispatcher
+}
+
+fn failure(kind: InsertFailure) -> Result<(), Failure> {
+    Err(Failure::new(kind, Pace::Busy, 1, "so it is"))
+}
+
+fn ids(dispatcher: &mut Dispatcher, now: Instant) -> Vec<u64> {
+    std::iter::from_fn(|| dispatcher.next_insert(now)).map(|insert| insert.id).collect()
+}
+
+#[test]
+fn of_one_delivery_one_insert_is_under_way() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher(3);
+    assert_eq!(ids(&mut dispatcher, now), [1, 2, 3]);
+    assert_eq!(dispatcher.in_flight(), 3);
+    assert_eq!(dispatcher.due(), None, "only an outcome can help");
+    assert_eq!(dispatcher.on_outcome(2, &Ok(()), now), Some(Progress::Finished(vec![])));
+    assert_eq!((dispatcher.len(), dispatcher.in_flight()), (2, 2));
+    assert_eq!(dispatcher.on_outcome(2, &Ok(()), now), None, "it is gone");
+    dispatcher.add(4, delivery(4), None);
+    assert_eq!(ids(&mut dispatcher, now), [4]);
+}
+
+#[test]
+fn the_same_is_sent_after_an_outage_and_its_rest() {
+    let start = Instant::now();
+    let mut dispatcher = dispatcher(1);
+    let first = dispatcher.next_insert(start).unwrap();
+    let progress = dispatcher.on_outcome(1, &failure(InsertFailure::Unknown), start);
+    assert_eq!(progress, Some(Progress::Outage { times: 1 }));
+    assert_eq!(dispatcher.next_insert(start), None);
+    let due = dispatcher.due().unwrap();
+    assert!(due >= start + MIN / 2 && due <= start + MIN);
+    assert_eq!(dispatcher.next_insert(due), Some(first), "token and rows alike");
+    let progress = dispatcher.on_outcome(1, &failure(InsertFailure::Retry), due);
+    assert_eq!(progress, Some(Progress::Outage { times: 2 }));
+    assert!(dispatcher.due().unwrap() >= due + MIN, "it doubles");
+}
+
+#[test]
+fn an_open_breaker_lets_one_through_and_its_outcome_decides_for_all() {
+    let start = Instant::now();
+    let mut dispatcher = dispatcher(3);
+    for id in ids(&mut dispatcher, start) {
+        dispatcher.on_outcome(id, &failure(InsertFailure::Retry), start);
+    }
+    assert_eq!(dispatcher.breaker_state(), BreakerState::Open);
+    assert_eq!(ids(&mut dispatcher, start + MIN), []);
+    assert_eq!(dispatcher.due(), Some(start + OPEN_FOR));
+    let probe = ids(&mut dispatcher, start + OPEN_FOR);
+    assert_eq!(probe.len(), 1);
+    assert_eq!(ids(&mut dispatcher, start + OPEN_FOR), [], "one probe");
+    assert!(dispatcher.due().unwrap() > start + OPEN_FOR);
+    dispatcher.on_outcome(probe[0], &Ok(()), start + OPEN_FOR);
+    assert_eq!(ids(&mut dispatcher, start + OPEN_FOR).len(), 2);
+}
+
+#[test]
+fn a_probe_that_is_taken_back_has_failed() {
+    let start = Instant::now();
+    let mut dispatcher = dispatcher(3);
+    for id in ids(&mut dispatcher, start) {
+        dispatcher.on_outcome(id, &failure(InsertFailure::Retry), start);
+    }
+    let now = start + OPEN_FOR;
+    let probe = ids(&mut dispatcher, now)[0];
+    dispatcher.remove(probe, now);
+    assert_eq!(dispatcher.breaker_state(), BreakerState::Open, "not half open for ever");
+    assert_eq!(ids(&mut dispatcher, now + OPEN_FOR).len(), 1);
+}
+
+#[test]
+fn what_is_refused_whole_rests_until_something_is_taken() {
+    let mut now = Instant::now();
+    let mut dispatcher = dispatcher(1);
+    let refusal = failure(InsertFailure::Refused);
+    let moment = loop {
+        let insert = dispatcher.next_insert(now).unwrap();
+        match dispatcher.on_outcome(insert.id, &refusal, now).unwrap() {
+            Progress::Goes => {}
+            Progress::Refused { times: 1, moment } => break moment,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(dispatcher.breaker_state(), BreakerState::Closed, "it answers");
+    now = dispatcher.due().unwrap();
+    // The same rows, come back with their moment; another's success since makes it their own matter.
+    dispatcher.remove(1, now);
+    dispatcher.add(1, delivery(1), Some(moment));
+    dispatcher.add(2, delivery(2), None);
+    assert_eq!(dispatcher.next_insert(now).map(|insert| insert.id), Some(2));
+    dispatcher.on_outcome(2, &Ok(()), now);
+    let dead = loop {
+        let insert = dispatcher.next_insert(now).unwrap();
+        match dispatcher.on_outcome(insert.id, &refusal, now).unwrap() {
+            Progress::Goes => {}
+            Progress::Finished(dead) => break dead,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(dead.len(), 2);
+}
+
+#[test]
+fn what_needs_a_hand_is_told_and_tried_again() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher(1);
+    dispatcher.next_insert(now).unwrap();
+    let progress = dispatcher.on_outcome(1, &failure(InsertFailure::Schema), now);
+    assert_eq!(progress, Some(Progress::NeedsHand { times: 1 }));
+    assert_eq!(dispatcher.breaker_state(), BreakerState::Closed);
+    assert!(dispatcher.next_insert(dispatcher.due().unwrap()).is_some());
+}

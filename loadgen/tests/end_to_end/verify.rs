@@ -154,7 +154,7 @@ fn an_api_that_is_too_busy_is_asked_again() {
 fn an_api_that_is_always_too_busy_is_not_a_pass() {
     let address = serve(|request| reply(if request.body.is_empty() { 503 } else { 200 }));
     let api = format!("http://{address}");
-    let flags = ["--rate", "20", "--duration", "1", "--verify-wait", "0.1", "--verify", &api];
+    let flags = ["--rate", "20", "--duration", "1", "--verify-wait", "1", "--verify", &api];
     let run = load(address, &flags);
     assert_eq!(run.code, Some(5));
     assert!(run.stderr.contains("503 to /api/v1/analytics/events/count"), "{}", run.stderr);

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod config;
 pub mod connection;
 pub mod driver;
+pub mod environment;
 pub mod feed_source;
 pub mod forward;
 pub mod http;

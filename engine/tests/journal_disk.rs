@@ -97,20 +97,3 @@ fn the_waker_is_called_when_a_segment_is_ready() {
     assert_eq!(woken.recv_timeout(Duration::from_secs(20)), Ok(3));
     shard.appender.poll_segments();
 }
-
-#[test]
-fn a_waiting_feed_is_woken_by_a_write() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path(), threaded()).unwrap();
-    let mut shard = journal.open_shard(0).unwrap();
-    assert!(!shard.feed.wait(Duration::from_millis(1)));
-    let OpenedJournal { appender, mut feed, .. } = shard;
-    let waiting = std::thread::spawn(move || {
-        assert!(feed.wait(Duration::from_secs(20)));
-        drain(&mut feed).0
-    });
-    shard = OpenedJournal { appender, ..journal.open_shard(1).unwrap() };
-    commit(&mut shard, 7, 300);
-    sync(&mut shard);
-    assert_eq!(waiting.join().unwrap(), [7]);
-}

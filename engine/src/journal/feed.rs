@@ -1,8 +1,7 @@
 //! The reading end of a shard's journal, owned by the forwarder's thread: durable blocks in order of
 //! their sequences, from memory where they still are, else from disk.
 //!
-//! Never gives a block before its whole chain is durable, never waits for new data unless asked to,
-//! and never skips a block silently: what cannot be read is an error first.
+//! Never gives a block before its whole chain is durable, never waits for new data, and never skips a block silently: what cannot be read is an error first.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use super::identity::{BootId, CHECKPOINT_FILE, Checkpoint};
 use super::scan::FrameReader;
 use super::storage::Storage;
 use super::tail::{Body, Delivery};
+use crate::environment::Environment;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
@@ -65,6 +65,7 @@ pub(super) struct FeedParts {
     pub dir: PathBuf,
     pub journal_id: JournalId,
     pub boot_id: BootId,
+    pub environment: Arc<dyn Environment>,
     pub shared: Arc<Shared>,
     pub tail: Receiver<Delivery>,
     pub checkpoint_interval: Duration,
@@ -130,25 +131,6 @@ impl Feed {
         self.read_disk().map(Some)
     }
 
-    /// Waits until [`Feed::next_block`] has something to give, at most `timeout`; says whether it
-    /// has. A reason to wake a forwarder that has nothing else to do.
-    pub fn wait(&mut self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
-        while self.next_sequence > self.parts.shared.released_through() {
-            self.look_ahead();
-            if self.ahead.is_some() {
-                // The rest of its chain, or the watermark, is on its way.
-                std::thread::sleep(Duration::from_micros(200));
-            } else {
-                self.ahead = self.parts.tail.recv_deadline(deadline).ok();
-            }
-            if Instant::now() >= deadline {
-                break;
-            }
-        }
-        self.next_sequence <= self.parts.shared.released_through()
-    }
-
     /// All up to `sequence` has arrived where it was sent. The checkpoint says so with this
     /// call or, where the last was just written, with a later one of any method; then segments are
     /// free.
@@ -203,10 +185,12 @@ impl Feed {
     }
 
     fn save_if_due(&mut self) -> Result<(), FeedError> {
-        match self.saved_at {
-            Some(at) if at.elapsed() < self.parts.checkpoint_interval => Ok(()),
-            _ => self.save_checkpoint(),
+        let FeedParts { environment, checkpoint_interval, .. } = &self.parts;
+        let rests = |at| environment.now().saturating_duration_since(at) < *checkpoint_interval;
+        if self.unsaved.is_none() || self.saved_at.is_some_and(rests) {
+            return Ok(());
         }
+        self.save_checkpoint()
     }
 
     /// Writes the checkpoint now, if it is behind.
@@ -218,7 +202,7 @@ impl Feed {
             boot_id: self.parts.boot_id,
         };
         let path = self.parts.dir.join(CHECKPOINT_FILE);
-        self.saved_at = Some(Instant::now());
+        self.saved_at = Some(self.parts.environment.now());
         self.parts
             .storage
             .replace_file(&path, &checkpoint.encode(), false)

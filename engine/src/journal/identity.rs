@@ -15,6 +15,7 @@ use std::path::Path;
 use proto::JournalId;
 
 use super::storage::Storage;
+use crate::environment::Environment;
 
 pub const ID_FILE: &str = "journal.id";
 pub const CHECKPOINT_FILE: &str = "forwarded.ckpt";
@@ -29,13 +30,13 @@ pub struct BootId(pub [u8; 36]);
 impl BootId {
     /// Where the kernel does not say, every start counts as a reboot: blocks are forwarded twice
     /// and collapse, none is lost.
-    pub fn current() -> BootId {
+    pub fn current(environment: &dyn Environment) -> BootId {
         let text = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         match text.first_chunk() {
             Some(id) => BootId(*id),
             None => {
                 let mut id = [0; 36];
-                getrandom::fill(&mut id).expect("the kernel's random source works");
+                environment.fill_random(&mut id);
                 BootId(id)
             }
         }
@@ -136,15 +137,16 @@ pub fn write_id(storage: &dyn Storage, dir: &Path, id: JournalId) -> io::Result<
     storage.replace_file(&dir.join(ID_FILE), &with_crc(bytes), true)
 }
 
-pub fn random_id() -> JournalId {
+pub fn random_id(environment: &dyn Environment) -> JournalId {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).expect("the kernel's random source works");
+    environment.fill_random(&mut id);
     JournalId(id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Machine;
 
     #[test]
     fn a_checkpoint_is_read_back_and_any_flipped_bit_is_seen() {
@@ -167,6 +169,6 @@ mod tests {
 
     #[test]
     fn the_kernel_says_the_same_boot_twice() {
-        assert_eq!(BootId::current(), BootId::current());
+        assert_eq!(BootId::current(&Machine), BootId::current(&Machine));
     }
 }

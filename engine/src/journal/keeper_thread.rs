@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::keeper::ShardKeeper;
+use crate::environment::Environment;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -21,10 +22,10 @@ impl Shards {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn add(&self, mut shard: ShardKeeper) {
+    pub fn add(&self, mut shard: ShardKeeper, now: Instant) {
         // The first segment is there before the shard takes its first request; if the disk is full
         // the shard starts without and answers 503.
-        shard.tick(Instant::now());
+        shard.tick(now);
         self.lock().push(shard);
     }
 
@@ -52,16 +53,20 @@ pub(super) struct KeeperThread {
 
 impl KeeperThread {
     /// Without a thread nothing happens until [`Shards::tick`] is called.
-    pub fn new(shards: &Arc<Shards>, threaded: bool) -> io::Result<KeeperThread> {
+    pub fn new(
+        shards: &Arc<Shards>,
+        environment: &Arc<dyn Environment>,
+        threaded: bool,
+    ) -> io::Result<KeeperThread> {
         let (wake, woken) = bounded(1);
         if !threaded {
             return Ok(KeeperThread { thread: None, stop: None, wake });
         }
         let (stop, stopped) = bounded(0);
-        let shards = Arc::clone(shards);
+        let (shards, environment) = (Arc::clone(shards), Arc::clone(environment));
         let thread = std::thread::Builder::new()
             .name("journal-keeper".into())
-            .spawn(move || run(&shards, &woken, &stopped))?;
+            .spawn(move || run(&shards, &*environment, &woken, &stopped))?;
         Ok(KeeperThread { thread: Some(thread), stop: Some(stop), wake })
     }
 
@@ -86,13 +91,18 @@ impl Drop for KeeperThread {
     }
 }
 
-fn run(shards: &Shards, woken: &Receiver<()>, stopped: &Receiver<()>) {
+fn run(
+    shards: &Shards,
+    environment: &dyn Environment,
+    woken: &Receiver<()>,
+    stopped: &Receiver<()>,
+) {
     loop {
         let wait = woken.recv_timeout(INTERVAL);
         let stop = stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected);
         if stop || wait == Err(RecvTimeoutError::Disconnected) {
             return;
         }
-        shards.tick(Instant::now());
+        shards.tick(environment.now());
     }
 }

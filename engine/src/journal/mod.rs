@@ -52,8 +52,9 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::environment::{Environment, Machine};
 use crossbeam_channel::unbounded;
 use proto::limits::{BLOCK_BYTES_MAX, BODY_BYTES_MAX_DEFAULT};
 
@@ -115,6 +116,7 @@ pub struct JournalConfig {
     /// Lane of every block.
     pub lane: u16,
     pub storage: Arc<dyn Storage>,
+    pub environment: Arc<dyn Environment>,
     /// None: ask the kernel.
     pub boot_id: Option<BootId>,
     /// Without it the keeper works only in [`Journal::keep`].
@@ -139,6 +141,7 @@ impl Default for JournalConfig {
             keep_forwarded: Duration::from_secs(15 * 60),
             lane: 0,
             storage: Arc::new(DiskStorage),
+            environment: Arc::new(Machine),
             boot_id: None,
             keeper_thread: true,
             waker: None,
@@ -254,11 +257,11 @@ impl Journal {
             None => Self::default_backlog(&*config.storage, root)?,
         };
         let shards = Arc::new(Shards::default());
-        let keeper = KeeperThread::new(&shards, config.keeper_thread)
+        let keeper = KeeperThread::new(&shards, &config.environment, config.keeper_thread)
             .map_err(io_error("start the keeper of", root))?;
         Ok(Journal {
             root: root.to_path_buf(),
-            boot_id: config.boot_id.unwrap_or_else(BootId::current),
+            boot_id: config.boot_id.unwrap_or_else(|| BootId::current(&*config.environment)),
             budget: Arc::new(DiskBudget::new(bytes_max)),
             keeper,
             shards,
@@ -285,7 +288,7 @@ impl Journal {
         let dir = self.root.join(segment::shard_name(shard_index));
         storage.create_dir(&dir).map_err(io_error("create", &dir))?;
         storage.sync_dir(&self.root).map_err(io_error("sync", &self.root))?;
-        let recovered = recovery::recover(&**storage, &dir, self.boot_id)?;
+        let recovered = self.recover(&dir)?;
         let report = recovered.report;
         let unused: u64 = recovered.free.iter().map(|(_, bytes)| bytes).sum();
         let kept: u64 = recovered.segments.iter().map(|segment| segment.bytes).sum();
@@ -297,7 +300,7 @@ impl Journal {
         ));
         let (spare_sender, spares) = unbounded();
         let (tail_sender, tail) = tail::tail(&shared, self.config.tail_bytes_max);
-        self.shards.add(ShardKeeper {
+        let keeper = ShardKeeper {
             shard_index,
             storage: Arc::clone(storage),
             dir: dir.clone(),
@@ -312,7 +315,8 @@ impl Journal {
             budget: Arc::clone(&self.budget),
             spares: spare_sender,
             waker: self.config.waker.clone(),
-        });
+        };
+        self.shards.add(keeper, self.config.environment.now());
         let appender = Appender::new(AppenderParts {
             journal_id: report.journal_id,
             epoch: report.epoch_found + 1,
@@ -331,6 +335,11 @@ impl Journal {
         Ok(OpenedJournal { appender, feed, status: ShardStatus { shared }, report })
     }
 
+    fn recover(&self, dir: &Path) -> Result<recovery::Recovered, JournalError> {
+        let JournalConfig { storage, environment, .. } = &self.config;
+        recovery::recover(&**storage, &**environment, dir, self.boot_id)
+    }
+
     fn feed(
         &self,
         dir: PathBuf,
@@ -343,6 +352,7 @@ impl Journal {
             dir,
             journal_id: report.journal_id,
             boot_id: self.boot_id,
+            environment: Arc::clone(&self.config.environment),
             shared: Arc::clone(shared),
             tail,
             checkpoint_interval: self.config.checkpoint_interval,
@@ -362,7 +372,7 @@ impl Journal {
         if recovery::list_segments(&**storage, &dir)?.is_empty() {
             return Err(JournalError::NoShard(dir));
         }
-        let recovered = recovery::recover(&**storage, &dir, self.boot_id)?;
+        let recovered = self.recover(&dir)?;
         let report = recovered.report;
         let unused: u64 = recovered.free.iter().map(|(_, bytes)| bytes).sum();
         let kept: u64 = recovered.segments.iter().map(|segment| segment.bytes).sum();
@@ -416,7 +426,7 @@ impl Journal {
 
     /// What the keeper's thread does by itself.
     pub fn keep(&self) {
-        self.shards.tick(Instant::now());
+        self.shards.tick(self.config.environment.now());
     }
 
     /// Stops the keeper and waits for it. Shards that are still running go on in the segments they

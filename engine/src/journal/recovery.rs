@@ -13,6 +13,7 @@ use super::resolve::{Damage, Known, resolve};
 use super::scan::{FoundSegment, FrameReader, scan_segment};
 use super::segment::{FRAMES_OFFSET, segment_number};
 use super::storage::{Access, Storage};
+use crate::environment::Environment;
 
 /// What was found, for the log, `/readyz` and metrics.
 #[derive(Clone, Debug)]
@@ -69,12 +70,13 @@ pub(super) fn list_segments(
 
 pub(super) fn recover(
     storage: &dyn Storage,
+    environment: &dyn Environment,
     dir: &Path,
     boot_id: BootId,
 ) -> Result<Recovered, JournalError> {
     remove_half_made(storage, dir)?;
     let paths = list_segments(storage, dir)?;
-    let journal_id = find_id(storage, dir, &paths)?;
+    let journal_id = find_id(storage, environment, dir, &paths)?;
     let (checkpoint, checkpoint_through) =
         identity::read_checkpoint(storage, dir, journal_id, boot_id)
             .map_err(io_error("read", &dir.join(CHECKPOINT_FILE)))?;
@@ -163,12 +165,13 @@ fn remove_half_made(storage: &dyn Storage, dir: &Path) -> Result<(), JournalErro
 /// A directory without segments gets a new name: nobody knows which sequences the old one has used.
 fn find_id(
     storage: &dyn Storage,
+    environment: &dyn Environment,
     dir: &Path,
     paths: &[(u64, PathBuf)],
 ) -> Result<JournalId, JournalError> {
     let path = dir.join(identity::ID_FILE);
     if paths.is_empty() {
-        let id = identity::random_id();
+        let id = identity::random_id(environment);
         match storage.remove(&dir.join(CHECKPOINT_FILE)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io_error("remove", &path)(error));

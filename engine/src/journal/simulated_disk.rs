@@ -6,7 +6,7 @@
 //! writes, and the unsynced changes of names from some point on. Alignment is asserted as O_DIRECT
 //! demands it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::PAGE_BYTES;
 use super::storage::{Access, Storage, StorageFile};
+use proto::random::SplitMix64;
 
 /// What befalls the next append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +28,52 @@ pub enum AppendFault {
     Torn { seed: u64 },
 }
 
+/// `None` is a page of zeros, so that segments made of zeros cost nothing.
+type Page = Option<Arc<[u8; PAGE_BYTES]>>;
+
+/// Pages are shared by the disk and its forks until one of them writes.
 #[derive(Clone, Default)]
 struct Content {
-    bytes: Vec<u8>,
-    /// Offsets and former bytes of unsynced writes, in order.
-    unsynced: Vec<(usize, Vec<u8>)>,
+    bytes: usize,
+    pages: Vec<Page>,
+    /// Pages before unsynced writes, in order.
+    unsynced: Vec<(usize, Page)>,
+}
+
+impl Content {
+    fn of(bytes: &[u8]) -> Content {
+        let pages = bytes.chunks(PAGE_BYTES).map(page_of).collect();
+        Content { bytes: bytes.len(), pages, unsynced: Vec::new() }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.bytes];
+        self.read(&mut bytes, 0);
+        bytes
+    }
+
+    /// Whole pages from an aligned offset; gives the bytes read.
+    fn read(&self, buffer: &mut [u8], offset: usize) -> usize {
+        let count = self.bytes.saturating_sub(offset).min(buffer.len());
+        let pages = self.pages.iter().skip(offset / PAGE_BYTES);
+        for (target, page) in buffer[..count].chunks_mut(PAGE_BYTES).zip(pages) {
+            match page {
+                Some(page) => target.copy_from_slice(&page[..target.len()]),
+                None => target.fill(0),
+            }
+        }
+        count
+    }
+}
+
+/// Shorter than a page, it is filled up with zeros.
+fn page_of(bytes: &[u8]) -> Page {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return None;
+    }
+    let mut page = [0; PAGE_BYTES];
+    page[..bytes.len()].copy_from_slice(bytes);
+    Some(Arc::new(page))
 }
 
 #[derive(Clone)]
@@ -49,7 +91,7 @@ impl NameChange {
 
 #[derive(Clone, Default)]
 struct State {
-    contents: HashMap<u64, Content>,
+    contents: BTreeMap<u64, Content>,
     names: BTreeMap<PathBuf, u64>,
     dirs: Vec<PathBuf>,
     unsynced_names: Vec<NameChange>,
@@ -69,15 +111,6 @@ struct SimulatedFile {
     disk: SimulatedDisk,
     id: u64,
     access: Access,
-}
-
-/// Splitmix64: all that is needed is that a seed says everything.
-fn random(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *seed;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 fn not_found(path: &Path) -> io::Error {
@@ -114,30 +147,34 @@ impl SimulatedDisk {
     pub fn flip_bit(&self, path: &Path, offset: usize, bit: u32) {
         let mut state = self.state();
         let id = state.names[path];
-        state.contents.get_mut(&id).expect("a name has its content").bytes[offset] ^= 1 << bit;
+        let content = state.contents.get_mut(&id).expect("a name has its content");
+        let mut page =
+            content.pages[offset / PAGE_BYTES].as_deref().map_or([0; PAGE_BYTES], |p| *p);
+        page[offset % PAGE_BYTES] ^= 1 << bit;
+        content.pages[offset / PAGE_BYTES] = page_of(&page);
     }
 
     /// The disk as it is now, apart from what still has the old one open: what a killed process
     /// leaves behind.
     pub fn fork(&self) -> SimulatedDisk {
-        SimulatedDisk { state: Arc::new(Mutex::new(self.state().clone())) }
+        let mut state = self.state().clone();
+        state.forget_removed();
+        SimulatedDisk { state: Arc::new(Mutex::new(state)) }
     }
 
     /// What is not synced may be lost, as the seed has it.
-    pub fn power_cut(&self, mut seed: u64) {
+    pub fn power_cut(&self, seed: u64) {
+        let mut random = SplitMix64::new(seed);
         let mut state = self.state();
         let changes = std::mem::take(&mut state.unsynced_names);
-        let kept = (random(&mut seed) % (changes.len() as u64 + 1)) as usize;
+        let kept = random.below(changes.len() as u64 + 1) as usize;
         for change in changes.into_iter().skip(kept).rev() {
             state.undo(change);
         }
-        let mut ids: Vec<u64> = state.contents.keys().copied().collect();
-        ids.sort_unstable();
-        for id in ids {
-            let content = state.contents.get_mut(&id).expect("its key was just listed");
-            for (offset, before) in std::mem::take(&mut content.unsynced).into_iter().rev() {
-                if random(&mut seed).is_multiple_of(2) {
-                    content.bytes[offset..offset + before.len()].copy_from_slice(&before);
+        for content in state.contents.values_mut() {
+            for (index, before) in std::mem::take(&mut content.unsynced).into_iter().rev() {
+                if random.below(2) == 0 {
+                    content.pages[index] = before;
                 }
             }
         }
@@ -146,7 +183,16 @@ impl SimulatedDisk {
 
 impl State {
     fn bytes(&self) -> u64 {
-        self.names.values().map(|id| self.contents[id].bytes.len() as u64).sum()
+        self.names.values().map(|id| self.contents[id].bytes as u64).sum()
+    }
+
+    /// What no name leads to any more, whatever a power cut undoes.
+    fn forget_removed(&mut self) {
+        let undone = self.unsynced_names.iter().filter_map(|change| match change {
+            NameChange::Set { before, .. } | NameChange::Renamed { before, .. } => *before,
+        });
+        let reachable: BTreeSet<u64> = self.names.values().copied().chain(undone).collect();
+        self.contents.retain(|id, _| reachable.contains(id));
     }
 
     fn set_name(&mut self, path: &Path, id: Option<u64>) -> Option<u64> {
@@ -185,11 +231,7 @@ impl StorageFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         assert_aligned(buffer, offset);
         let state = self.disk.state();
-        let bytes = &state.contents[&self.id].bytes;
-        let rest = bytes.get(offset as usize..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
+        Ok(state.contents[&self.id].read(buffer, offset as usize))
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
@@ -207,11 +249,12 @@ impl StorageFile for SimulatedFile {
         let bytes_max = state.bytes_max.unwrap_or(u64::MAX);
         let content = state.contents.get_mut(&self.id).expect("an open file has its content");
         let end = offset as usize + total;
-        let grown = end.saturating_sub(content.bytes.len());
+        let grown = end.saturating_sub(content.bytes);
         if used + grown as u64 > bytes_max {
             return Err(os_error(libc::ENOSPC));
         }
-        content.bytes.resize(content.bytes.len().max(end), 0);
+        content.bytes = content.bytes.max(end);
+        content.pages.resize(content.bytes.div_ceil(PAGE_BYTES), None);
         let (mut at, mut page_index) = (offset as usize, 0);
         for slice in slices {
             assert_aligned(slice, at as u64);
@@ -219,16 +262,16 @@ impl StorageFile for SimulatedFile {
                 let written = match fault {
                     Some(AppendFault::Short { pages }) => page_index < pages,
                     Some(AppendFault::Torn { seed }) => {
-                        random(&mut (seed ^ page_index as u64)).is_multiple_of(2)
+                        SplitMix64::new(seed ^ page_index as u64).below(2) == 0
                     }
                     Some(AppendFault::Fail) | None => true,
                 };
                 if written {
-                    let target = &mut content.bytes[at..at + PAGE_BYTES];
+                    let index = at / PAGE_BYTES;
+                    let before = std::mem::replace(&mut content.pages[index], page_of(page));
                     if self.access == Access::Prepare {
-                        content.unsynced.push((at, target.to_vec()));
+                        content.unsynced.push((index, before));
                     }
-                    target.copy_from_slice(page);
                 }
                 at += PAGE_BYTES;
                 page_index += 1;
@@ -251,7 +294,7 @@ impl StorageFile for SimulatedFile {
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.disk.state().contents[&self.id].bytes.len() as u64)
+        Ok(self.disk.state().contents[&self.id].bytes as u64)
     }
 
     fn raw_fd(&self) -> Option<RawFd> {
@@ -338,14 +381,14 @@ impl Storage for SimulatedDisk {
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
         let state = self.state();
         let id = state.names.get(path).ok_or_else(|| not_found(path))?;
-        Ok(state.contents[id].bytes.clone())
+        Ok(state.contents[id].to_bytes())
     }
 
     fn replace_file(&self, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
         let mut state = self.state();
-        let mut content = Content { bytes: bytes.to_vec(), unsynced: Vec::new() };
+        let mut content = Content::of(bytes);
         if !durable {
-            content.unsynced.push((0, vec![0; bytes.len()]));
+            content.unsynced = (0..content.pages.len()).map(|index| (index, None)).collect();
         } else if state.syncs_fail {
             return Err(os_error(libc::EIO));
         }

@@ -10,6 +10,7 @@ use super::resolve::{Damage, Known, resolve};
 use super::scan::{FrameReader, scan_segment};
 use super::storage::{DiskStorage, Storage};
 use super::{JournalError, shard_dirs};
+use crate::environment::Machine;
 
 #[derive(Clone, Debug)]
 pub struct SegmentReport {
@@ -79,7 +80,7 @@ fn verify_shard(storage: &dyn Storage, dir: &Path) -> Result<ShardReport, Journa
         Some(id) => id,
         None => id_of_segments(storage, dir, &paths)?,
     };
-    let boot_id = BootId::current();
+    let boot_id = BootId::current(&Machine);
     let (checkpoint, forwarded_through) =
         identity::read_checkpoint(storage, dir, journal_id, boot_id)
             .map_err(io_error("read", dir))?;

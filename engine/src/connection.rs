@@ -14,7 +14,7 @@ use crate::json::{BatchPass, Rejection};
 
 /// A connection's place in its shard. The generation tells a place's present owner from past ones,
 /// so that a late completion never reaches a stranger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     pub index: u32,
     pub generation: u32,

@@ -294,3 +294,25 @@ fn a_long_body_that_waits_for_the_journal_holds_no_other_up() {
     assert_eq!(statuses(&bench.answers(zipped)), [200]);
     assert_eq!(bench.answers(long), "");
 }
+
+/// Found by the simulation: with three long bodies or more that all wait for the journal, the driver
+/// never slept.
+#[test]
+fn long_bodies_that_all_wait_let_the_driver_sleep() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::with_segments(dir.path(), 3, |_| {});
+    let events: Vec<String> = (0..60).map(|_| event("long", 30_000)).collect();
+    let long = post("", batch(&events).as_bytes());
+    let ids: Vec<ConnectionId> = (0..5).map(|_| bench.shard.on_accept().unwrap()).collect();
+    for &id in &ids {
+        bench.shard.on_bytes(id, &long);
+    }
+    // The keeper makes no segment for them meanwhile.
+    let turns = (0..200).take_while(|_| {
+        bench.shard.turn();
+        bench.shard.has_work()
+    });
+    assert!(turns.count() < 200, "it turns for ever");
+    bench.settle();
+    assert!(ids.iter().all(|&id| statuses(&bench.answers(id)) == [200]));
+}

@@ -12,6 +12,7 @@ pub mod error_code;
 pub mod insert;
 pub mod limits;
 pub mod names;
+pub mod planted;
 pub mod random;
 pub mod row;
 

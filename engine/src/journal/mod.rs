@@ -224,6 +224,11 @@ impl ShardStatus {
         self.shared.synced_through()
     }
 
+    /// The same, but never inside a request of several blocks: all up to here survives anything.
+    pub fn released_through(&self) -> u64 {
+        self.shared.released_through()
+    }
+
     pub fn forwarded_through(&self) -> u64 {
         self.shared.forwarded_through()
     }

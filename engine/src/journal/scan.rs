@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use proto::block::{BlockError, HEADER_BYTES};
 use proto::limits::BLOCK_BYTES_MAX;
+use proto::planted::{Planted, is_planted};
 use proto::row::Rows;
 use proto::{BlockHeader, JournalId};
 
@@ -182,7 +183,9 @@ pub fn scan_segment(
         let belongs = |block: &BlockHeader| {
             block.id.journal_id == journal_id
                 && block.id.sequence > last_sequence
-                && (block.id.epoch == found.epoch || (header.is_none() && found.epoch == 0))
+                && (block.id.epoch == found.epoch
+                    || (header.is_none() && found.epoch == 0)
+                    || is_planted(Planted::StaleFrame))
         };
         match reader.block_at(offset)? {
             Ok((block, bytes)) if belongs(&block) => {

@@ -302,8 +302,11 @@ impl Shard {
         if self.delivery.as_ref().is_some_and(ack::DeliveryWait::is_waiting) {
             self.release_acked();
         }
-        // A segment that was made ready, or a buffer that came home, is room for those who wait.
-        self.stalls_in_row = 0;
+        // A segment that was made ready, or a buffer that came home, is room for those who wait: each
+        // gets its turn anew, but only when all had theirs, else the driver would never sleep.
+        if !self.has_work() {
+            self.stalls_in_row = 0;
+        }
         if !self.waiting.is_empty() {
             self.retry_waiting();
         }

@@ -10,6 +10,7 @@ use super::delivery::{DeadRow, Delivery, Step};
 use super::witness::Witness;
 use crate::backoff::{Backoff, Pace};
 use crate::breaker::{Admission, Breaker, BreakerState};
+use crate::planted::{Planted, is_planted};
 use crate::random::SplitMix64;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -180,6 +181,12 @@ impl Dispatcher {
             }
             Err(failure) if failure.is_outage() => {
                 self.breaker.on_failure(now);
+                if is_planted(Planted::BreakerForgetsBlock)
+                    && self.breaker.state() == BreakerState::Open
+                {
+                    self.shipments.remove(&id);
+                    return Some(Progress::Finished(Vec::new()));
+                }
                 shipment.outages += 1;
                 Progress::Outage { times: shipment.outages }
             }

@@ -194,10 +194,8 @@ impl DirectForwarder {
 
     /// Whether every block that the sources had at the last turn is forwarded and marked.
     pub fn is_idle(&self) -> bool {
-        !self.more
-            && self.batcher.is_empty()
-            && self.unburied.is_empty()
-            && self.slots.iter().all(Slot::is_settled)
+        // What is unburied is in flight to the batcher.
+        !self.more && self.batcher.is_empty() && self.slots.iter().all(Slot::is_settled)
     }
 
     /// Whether a stop need not wait any longer: nothing is left, ClickHouse is found to be away, or

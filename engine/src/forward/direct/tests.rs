@@ -27,6 +27,10 @@ enum Step {
     Sends(&'static [&'static [u64]]),
     /// The one under way that begins with this row.
     Answer(u64, Answer),
+    /// So many blocks were not taken from a source.
+    Waiting(usize, usize),
+    /// Whether ClickHouse shall be asked whether it is there.
+    Pings(bool),
     /// All marks of a source so far.
     Marked(usize, &'static [u64]),
     /// All rows in the file so far.
@@ -60,6 +64,10 @@ fn check(steps: &[(u64, Step)]) {
             Step::Stop => while stage.turn(true) {},
             Step::Sends(expected) => assert_eq!(stage.send(), *expected, "{told}"),
             Step::Answer(row, answer) => stage.answer(*row, *answer),
+            Step::Waiting(source, expected) => {
+                assert_eq!(stage.world().sources[*source].waiting.len(), *expected, "{told}");
+            }
+            Step::Pings(expected) => assert_eq!(stage.forwarder.take_ping(), *expected, "{told}"),
             Step::Marked(source, expected) => {
                 assert_eq!(stage.world().sources[*source].marked, *expected, "{told}");
             }
@@ -85,8 +93,8 @@ fn check_says(stage: &Stage, component: Component, text: &str, told: &str) {
 use crate::admin::Component;
 use Answer::{Away, NoTable, Refuse, Take};
 use Step::{
-    Damage, Dead, Due, FailFile, FailMarks, FailRead, Give, GivePart, Idle, Marked, Says,
-    SaysOfClickhouse, Sends, Stop, Turn,
+    Damage, Dead, Due, FailFile, FailMarks, FailRead, Give, GivePart, Idle, Marked, Pings, Says,
+    SaysOfClickhouse, Sends, Stop, Turn, Waiting,
 };
 
 #[test]
@@ -108,6 +116,18 @@ fn blocks_are_marked_once_all_before_them_have_landed() {
 }
 
 #[test]
+fn nothing_is_known_before_the_first_turn_and_at_rest_clickhouse_is_asked() {
+    check(&[(0, Idle(false)), (0, Pings(false)), (0, Turn), (0, Idle(true)), (0, Pings(true))]);
+    check(&[
+        (0, Give(0, &[1])),
+        (0, Stop),
+        (0, Pings(false)),
+        (1_000, Turn),
+        (1_000, Pings(false)),
+    ]);
+}
+
+#[test]
 fn a_batch_that_is_not_full_lingers_and_a_stop_does_not() {
     check(&[(0, Give(0, &[1])), (0, Turn), (99, Turn), (99, Sends(&[])), (99, Due(100))]);
     check(&[(0, Give(0, &[1])), (0, Turn), (100, Turn), (100, Sends(&[&[10, 11]]))]);
@@ -117,12 +137,14 @@ fn a_batch_that_is_not_full_lingers_and_a_stop_does_not() {
 #[test]
 fn what_waits_for_room_goes_as_soon_as_there_is_some() {
     check(&[
-        (0, Give(0, &[1, 2, 3, 4, 5, 6, 7, 8])),
+        (0, Give(0, &[1, 2, 3, 4, 5, 6, 7, 8, 9])),
         (0, Turn),
         (0, Sends(&[&[10, 11, 20, 21], &[30, 31, 40, 41]])),
+        (0, Waiting(0, 3)),
         (1, Step::Answer(30, Take)),
         (1, Turn),
         (1, Sends(&[&[50, 51, 60, 61]])),
+        (1, Waiting(0, 1)),
     ]);
 }
 

@@ -4,7 +4,9 @@
 use super::super::*;
 use super::stage::{Answer, START_UNIX_MS, Stage, limits, rows_in};
 use proptest::prelude::*;
-use proto::insert::Insert;
+use proto::backoff::Pace;
+use proto::insert::{Insert, InsertFailure};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const SOURCES: usize = 3;
 /// ClickHouse refuses a row whose number ends so.
@@ -96,7 +98,7 @@ impl Model {
         let marks: Vec<_> =
             self.stage.world().sources.iter().map(|source| source.marked.clone()).collect();
         self.note(&format!("marked {marks:?}"));
-        let held = self.stage.counters.inserts_in_flight.load(std::sync::atomic::Ordering::Relaxed);
+        let held = count_in(&self.stage.counters.inserts_in_flight);
         assert!(held as usize <= limits().inserts_in_flight_max);
         more
     }
@@ -122,8 +124,7 @@ impl Model {
             Action::Answer { which, how } => self.answer(which, how),
             Action::Ping { well } => {
                 if self.stage.forwarder.take_ping() {
-                    let kind = proto::insert::InsertFailure::Retry;
-                    let failure = Failure::new(kind, proto::backoff::Pace::Away, 0, "away");
+                    let failure = Failure::new(InsertFailure::Retry, Pace::Away, 0, "away");
                     let outcome = if well { Ok(()) } else { Err(failure) };
                     self.stage.forwarder.on_ping(outcome, self.stage.now);
                 }
@@ -148,6 +149,10 @@ impl Model {
         }
         panic!("it does not come to an end");
     }
+}
+
+fn count_in(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 fn is_bad(insert: &Insert) -> bool {
@@ -189,6 +194,11 @@ proptest! {
             }
         }
         prop_assert!(world.dead.iter().all(|(_, at_ms)| *at_ms >= START_UNIX_MS));
+        let counters = &model.stage.counters;
+        let counted = [&counters.blocks, &counters.rows, &counters.dead_rows].map(count_in);
+        let blocks: usize = model.given.iter().map(Vec::len).sum();
+        let expected = [blocks, world.stored.len(), world.dead.len()].map(|count| count as u64);
+        prop_assert_eq!(counted, expected);
     }
 
     #[test]

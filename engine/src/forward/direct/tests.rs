@@ -149,6 +149,17 @@ fn what_waits_for_room_goes_as_soon_as_there_is_some() {
 }
 
 #[test]
+fn a_turn_is_short_and_says_that_there_is_more() {
+    let roomy = BatchLimits { rows_max: 1_000, ..limits().batch };
+    let mut stage = Stage::new(DirectLimits { batch: roomy, ..limits() }, 1, 1);
+    (1..=40).for_each(|sequence| stage.give(0, sequence, 2, false));
+    for left in [24, 8, 0] {
+        assert_eq!(stage.turn(false), left > 0);
+        assert_eq!(stage.world().sources[0].waiting.len(), left);
+    }
+}
+
+#[test]
 fn a_chain_whose_end_does_not_come_goes_alone_when_it_is_due() {
     check(&[
         (0, GivePart(0, 1)),

@@ -4,7 +4,7 @@
 //! so that it becomes visible at once; only a chain longer than any request may be is cut.
 
 use proto::Block;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Blocks of one source that may be handed out beyond its first unfinished one.
@@ -62,7 +62,7 @@ pub struct Batcher {
     open: Option<Batch>,
     sealed: VecDeque<Batch>,
     /// Sources and tickets.
-    in_flight: HashMap<u64, Vec<(usize, u64)>>,
+    in_flight: BTreeMap<u64, Vec<(usize, u64)>>,
     next_id: u64,
 }
 
@@ -73,7 +73,7 @@ impl Batcher {
             sources: (0..sources).map(|_| Source::default()).collect(),
             open: None,
             sealed: VecDeque::new(),
-            in_flight: HashMap::new(),
+            in_flight: BTreeMap::new(),
             next_id: 0,
         }
     }
@@ -157,9 +157,17 @@ impl Batcher {
         Some(batch)
     }
 
-    /// When the batch being filled is due.
+    /// When the batch being filled is due, or a chain that waits goes alone.
     pub fn due(&self) -> Option<Instant> {
-        self.open.as_ref().map(|open| open.due)
+        let open = self.open.as_ref().map(|open| open.due);
+        let waiting = self.sources.iter().filter_map(|source| source.chain_since).min();
+        let alone = self.limits.chain_wait.zip(waiting).map(|(wait, since)| since + wait);
+        open.into_iter().chain(alone).min()
+    }
+
+    /// Of a batch in flight.
+    pub fn block_count(&self, id: u64) -> usize {
+        self.in_flight.get(&id).map_or(0, Vec::len)
     }
 
     /// Batch `id` is finished for good. Gives, for each source whose contiguous prefix grew, the

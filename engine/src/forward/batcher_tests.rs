@@ -192,9 +192,11 @@ fn a_chain_whose_end_went_another_way_goes_alone_after_a_while() {
     let wait = Duration::from_secs(1);
     let mut batcher = Batcher::new(BatchLimits { chain_wait: Some(wait), ..LIMITS }, 1);
     batcher.push(0, block(0, 1, 10, 10, true), now);
+    assert_eq!(batcher.due(), Some(now + wait));
     assert!(batcher.take(now + wait / 2, true).is_none());
     assert_eq!(sequences(&batcher.take(now + wait, false).unwrap()), [1]);
     let mut patient = Batcher::new(LIMITS, 1);
     patient.push(0, block(0, 1, 10, 10, true), now);
+    assert_eq!(patient.due(), None);
     assert!(patient.take(now + 100 * wait, true).is_none());
 }

@@ -26,7 +26,6 @@ use proto::{BlockId, JournalId};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const MAGIC: [u8; 4] = *b"UMGD";
 const VERSION: u16 = 1;
@@ -44,6 +43,12 @@ pub struct DeadLetter {
     pub at_ms: i64,
     pub reason: String,
     pub row: Vec<u8>,
+}
+
+/// Where dead rows are put aside.
+pub trait DeadFile: Send {
+    /// All or nothing, and synced when it returns. `at_ms`: Unix milliseconds.
+    fn append(&mut self, rows: &[DeadRow], at_ms: i64) -> io::Result<()>;
 }
 
 /// The file, open for appending.
@@ -69,12 +74,29 @@ impl DeadLetters {
         Ok(DeadLetters { path, file: Some(file), bytes })
     }
 
-    /// All or nothing: after an error the next call overwrites what may have been written.
-    pub fn append(&mut self, rows: &[DeadRow]) -> io::Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    fn file(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            let directory = self.path.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(directory)?;
+            let file =
+                OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
+            // The names must be as durable as what they name.
+            File::open(directory)?.sync_all()?;
+            if let Some(parent) = directory.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+            self.file = Some(file);
+        }
+        Ok(self.file.as_mut().expect("opened just above"))
+    }
+}
+
+impl DeadFile for DeadLetters {
+    /// After an error the next call overwrites what may have been written.
+    fn append(&mut self, rows: &[DeadRow], at_ms: i64) -> io::Result<()> {
         let mut records = Vec::new();
         for row in rows {
-            encode(row, now as i64, &mut records);
+            encode(row, at_ms, &mut records);
         }
         let end = self.bytes + records.len() as u64;
         if end > DEAD_BYTES_MAX {
@@ -90,22 +112,6 @@ impl DeadLetters {
         file.sync_all()?;
         self.bytes = end;
         Ok(())
-    }
-
-    fn file(&mut self) -> io::Result<&mut File> {
-        if self.file.is_none() {
-            let directory = self.path.parent().unwrap_or(Path::new("."));
-            std::fs::create_dir_all(directory)?;
-            let file =
-                OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
-            // The names must be as durable as what they name.
-            File::open(directory)?.sync_all()?;
-            if let Some(parent) = directory.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-            self.file = Some(file);
-        }
-        Ok(self.file.as_mut().expect("opened just above"))
     }
 }
 
@@ -194,6 +200,8 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
+    const AT_MS: i64 = 1_700_000_000_123;
+
     fn row(index: u32) -> DeadRow {
         DeadRow {
             block: BlockId { journal_id: JournalId([7; 16]), epoch: 2, sequence: 3 },
@@ -209,8 +217,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("dead");
         assert_eq!(read_dead_letters(&directory).unwrap(), []);
-        DeadLetters::open(&directory).unwrap().append(&[row(0), row(1)]).unwrap();
-        DeadLetters::open(&directory).unwrap().append(&[row(2)]).unwrap();
+        DeadLetters::open(&directory).unwrap().append(&[row(0), row(1)], AT_MS).unwrap();
+        DeadLetters::open(&directory).unwrap().append(&[row(2)], AT_MS).unwrap();
         let letters = read_dead_letters(&directory).unwrap();
         assert_eq!(letters.len(), 3);
         for (index, letter) in letters.iter().enumerate() {
@@ -218,7 +226,7 @@ mod tests {
             assert_eq!(letter.block, expected.block);
             assert_eq!((letter.row_index, letter.code), (index as u32, 33));
             assert_eq!((letter.reason.as_str(), &letter.row[..]), ("não", &expected.bytes[..]));
-            assert!(letter.at_ms > 1_600_000_000_000);
+            assert_eq!(letter.at_ms, AT_MS);
         }
     }
 
@@ -226,11 +234,11 @@ mod tests {
     fn a_torn_or_damaged_end_is_cut_off_before_the_next_record() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join(FILE_NAME);
-        DeadLetters::open(parent.path()).unwrap().append(&[row(0), row(1)]).unwrap();
+        DeadLetters::open(parent.path()).unwrap().append(&[row(0), row(1)], AT_MS).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for cut in [whole.len() - 1, whole.len() / 2 + 1, whole.len() / 2 + 64] {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            DeadLetters::open(parent.path()).unwrap().append(&[row(5)]).unwrap();
+            DeadLetters::open(parent.path()).unwrap().append(&[row(5)], AT_MS).unwrap();
             let letters = read_dead_letters(parent.path()).unwrap();
             let rows: Vec<u32> = letters.iter().map(|letter| letter.row_index).collect();
             assert_eq!(rows, [0, 5], "cut at {cut}");

@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto::backoff::Pace;
-use proto::insert::{self, Failure, InsertFailure, sort_answer};
+use proto::insert::{self, Failure, Insert, InsertFailure, sort_answer};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -61,16 +61,12 @@ impl Inserter {
         })
     }
 
-    /// Sends `payloads` as one INSERT. `Ok` only when ClickHouse has said that it is done.
+    /// `Ok` only when ClickHouse has said that it is done.
     ///
     /// `max_insert_block_size` is above `rows`, so that they are one block: the token covers all of
     /// them or none.
-    pub async fn insert(
-        &self,
-        payloads: Vec<Bytes>,
-        rows: usize,
-        token: &str,
-    ) -> Result<(), Failure> {
+    pub async fn insert(&self, insert: Insert) -> Result<(), Failure> {
+        let Insert { payloads, rows, token, .. } = insert;
         let url = format!(
             "{}&{}={}&{}={token}",
             self.insert_url,

@@ -2,9 +2,9 @@
 //! ClickHouse: without Kafka all of them, with it what Kafka does not take.
 //!
 //! Owns batches, tokens, retries, the breaker and dead letters. Knows a journal only as a
-//! [`BlockSource`], and of SQL one INSERT. The deciding parts ([`Batcher`], and from `proto` breaker,
-//! backoff, [`proto::insert`]) are state machines without clock, socket or randomness;
-//! [`run`] moves bytes and time between them.
+//! [`BlockSource`], and of SQL one INSERT. What decides ([`DirectForwarder`] with its [`Batcher`],
+//! and [`proto::insert`]) is a state machine without clock, socket or randomness; [`run`] moves bytes
+//! and time.
 //!
 //! Invariants: a block is marked forwarded only when its rows are in ClickHouse or durably among the
 //! dead letters, and all blocks before it are; an INSERT is repeated with the same token and the
@@ -12,12 +12,15 @@
 
 mod batcher;
 pub mod dead;
+mod direct;
 mod insert;
 pub mod kafka;
 mod run;
 mod source;
 
 pub use batcher::{Batch, BatchBlock, BatchLimits, Batcher};
+pub use dead::DeadFile;
+pub use direct::{DirectForwarder, DirectLimits, DirectParts};
 pub use source::{BlockSource, Blocks, Frame, FrameSource, SourceError};
 
 use crate::admin::{Component, Health, Level};
@@ -25,6 +28,8 @@ use crate::config::Config;
 use crate::metrics::{ForwardCounters, Metrics};
 use anyhow::Context;
 use kafka::{Bell, KafkaLanes, Source};
+use proto::backoff::Backoff;
+use proto::limits::BLOCK_BYTES_MAX;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -84,6 +89,29 @@ impl Forwarding {
         let empty = lanes.is_idle();
         forwarder.stop(deadline.min(Instant::now()));
         empty
+    }
+}
+
+fn direct_limits(
+    config: &Config,
+    (linger, chain_wait): (Duration, Option<Duration>),
+) -> DirectLimits {
+    let clickhouse = &config.clickhouse;
+    DirectLimits {
+        batch: BatchLimits {
+            rows_max: clickhouse.rows_per_insert_max,
+            bytes_max: clickhouse.bytes_per_insert_max,
+            chain_bytes_max: config.limits.body_bytes_max + 2 * BLOCK_BYTES_MAX,
+            linger,
+            chain_wait,
+        },
+        inserts_in_flight_max: clickhouse.inserts_in_flight_max,
+        backoff: Backoff {
+            min: Duration::from_millis(clickhouse.retry_min_ms),
+            max: Duration::from_millis(clickhouse.retry_max_ms),
+        },
+        breaker_failures: clickhouse.breaker_failures,
+        breaker_open_for: Duration::from_millis(clickhouse.breaker_open_ms),
     }
 }
 
@@ -152,8 +180,21 @@ impl Forwarder {
         let dead = dead::DeadLetters::open(&config.journal.dir.join("dead"))
             .context("cannot open the dead letters")?;
         let last_words = LastWords { health: Arc::clone(&health), idle: idle.clone() };
-        let outside = run::Outside { counters, health, idle: idle.clone(), stop: stopped };
-        let runner = run::Runner::new(config, pace, sources, dead, outside)?;
+        let parts = DirectParts {
+            limits: direct_limits(config, pace),
+            sources,
+            dead: Box::new(dead),
+            counters,
+            health,
+            // Without randomness the instances merely march in step.
+            seed: getrandom::u64().unwrap_or(0),
+        };
+        let runner = run::Runner {
+            inserter: Arc::new(insert::Inserter::new(&config.clickhouse)?),
+            forwarder: DirectForwarder::new(parts, Instant::now()),
+            idle: idle.clone(),
+            stop: stopped,
+        };
         let thread = std::thread::Builder::new()
             .name("forwarder".to_owned())
             .spawn(move || {

@@ -325,10 +325,14 @@ impl Worker {
     }
 
     fn await_release(&mut self, mut partitions: Vec<i32>) {
+        let ours = partitions.iter().copied().filter(|partition| self.desk.has(*partition));
+        let mut busy: Vec<i32> = ours.collect();
         // librdkafka has one rebalance open at a time; should there be two, one answer is for both.
-        let earlier = self.revocation.take().map(|earlier| earlier.all);
-        partitions.extend(earlier.into_iter().flatten());
-        self.revocation = Some(Revocation { busy: partitions.clone(), all: partitions });
+        if let Some(earlier) = self.revocation.take() {
+            partitions.extend(earlier.all);
+            busy.extend(earlier.busy);
+        }
+        self.revocation = Some(Revocation { all: partitions, busy });
     }
 
     fn drop_partition(&mut self, now: Instant, partition: i32) {

@@ -41,6 +41,8 @@ impl Run {
                 } else {
                     self.worker.revoke(now, partitions);
                 }
+                // Before anything that may block: what is lost must not be committed meanwhile.
+                self.act();
             }
         }
     }

@@ -12,7 +12,7 @@
 
 use crate::partition::{Partition, Range, RangeId, RangeLimits};
 use crate::record::Record;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ pub enum Intake {
 pub struct Desk {
     limits: DeskLimits,
     partitions: BTreeMap<i32, Partition>,
-    flights: HashMap<RangeId, i32>,
+    flights: BTreeMap<RangeId, i32>,
     next_range: u64,
     /// The partition after this one is asked first.
     last_served: i32,
@@ -65,7 +65,7 @@ impl Desk {
         Desk {
             limits,
             partitions: BTreeMap::new(),
-            flights: HashMap::new(),
+            flights: BTreeMap::new(),
             next_range: 0,
             last_served: -1,
             held_since: None,

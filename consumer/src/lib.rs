@@ -2,9 +2,9 @@
 //! committed, and what can be neither is a dead letter.
 //!
 //! Owns the consumer group, dead letters, replay and export. Must not know how events are ingested or
-//! asked for: it meets the engine in the topic's blocks and the api in the tables. [`desk`],
-//! [`partition`], [`position`] and [`record`] decide and are pure; everything else moves bytes and
-//! time for them.
+//! asked for: it meets the engine in the topic's blocks and the api in the tables. [`worker`] decides,
+//! on top of [`desk`], [`partition`], [`position`], [`record`] and [`dead::Mail`]; they are pure.
+//! Everything else moves bytes and time for them.
 
 pub mod admin;
 pub mod assignment;
@@ -13,6 +13,7 @@ pub mod commit;
 pub mod dead;
 pub mod deliver;
 pub mod desk;
+pub mod errands;
 pub mod export;
 pub mod fault;
 pub mod health;
@@ -29,6 +30,7 @@ pub mod replay;
 pub mod run;
 pub mod serve;
 pub mod warehouse;
+pub mod worker;
 
 #[cfg(test)]
 mod samples;

@@ -1,9 +1,12 @@
-//! Pauses between attempts, with the randomness that [`proto::backoff`] asks for.
+//! Pauses between attempts: how long, and with the randomness that [`proto::backoff`] asks for where
+//! nobody gives a seed.
 
 use proto::backoff::{Backoff, Pace};
 use std::time::Duration;
 
-const BACKOFF: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(10) };
+/// Of every attempt at the same.
+pub const BACKOFF: Backoff =
+    Backoff { min: Duration::from_millis(50), max: Duration::from_secs(10) };
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pacer;
@@ -18,6 +21,12 @@ impl Pacer {
         let jitter = getrandom::u32().map_or(0.0, |random| f64::from(random) / f64::from(u32::MAX));
         BACKOFF.delay(pace, attempts, jitter)
     }
+}
+
+/// For [`proto::random`], once.
+pub fn seed() -> u64 {
+    // Without randomness the instances merely march in step.
+    getrandom::u64().unwrap_or(0)
 }
 
 /// Whether the failure of this attempt is worth a line of the log: the first ones, then ever fewer.

@@ -3,17 +3,16 @@
 
 use crate::cli::Replay;
 use crate::dead::DeadTopic;
-use crate::deliver::{Delivered, Deliverer};
-use crate::desk::{Action, Desk, Intake};
+use crate::desk::Intake;
+use crate::errands::Errands;
 use crate::health::Health;
 use crate::kafka::{Kafka, names};
 use crate::metrics::Metrics;
-use crate::partition::RangeId;
+use crate::pace;
 use crate::reader::{Scan, Scanned};
-use crate::record::Record;
 use crate::serve::{deliverer, desk_limits};
+use crate::worker::{Action, Totals, Worker, WorkerLimits};
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::Consumer;
 use std::io::Write;
 use std::sync::Arc;
@@ -22,60 +21,48 @@ use tokio::runtime::Handle;
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 const POLL_MAX: Duration = Duration::from_millis(50);
+/// While rows that ClickHouse refuses are being looked for.
+const POLL_SEARCHING_MAX: Duration = Duration::from_millis(1);
 
 pub async fn run(options: Replay) -> anyhow::Result<()> {
     let kafka = Kafka::new(&options.kafka.brokers, &options.kafka.property)?;
     let (health, metrics) = (Arc::new(Health::starting()), Arc::new(Metrics::new()));
     let dead_topic = DeadTopic::new(&kafka, &options.dead_topic)?;
-    let deliverer = deliverer(&options.warehouse, dead_topic, &health, &metrics)?;
+    let deliverer = deliverer(&options.warehouse, dead_topic, &metrics)?;
     let mut run = [0; 16];
     getrandom::fill(&mut run).context("no random number for the run")?;
     let runtime = Handle::current();
     let replaying = tokio::task::spawn_blocking(move || {
         let (from, to) = (&options.from, options.to.as_ref());
         let scan = Scan::start(&kafka, &options.kafka.topic, Some(from), to, false)?;
-        let (report, done) = crossbeam_channel::unbounded();
-        let desk = Desk::new(desk_limits(&options.range));
-        let mut replay = Running::new(scan, desk, deliverer, run, runtime, report, done);
+        // A replay that waits for ClickHouse says so with its progress: nobody else asks it.
+        let limits =
+            WorkerLimits { probe_every: None, ..WorkerLimits::of(desk_limits(&options.range)) };
+        let (now, status) = (Instant::now(), Arc::clone(&health));
+        let worker = Worker::new(limits, Some(run), pace::seed(), now, status, metrics);
+        let mut replay = Running::new(scan, worker, Errands::new(deliverer, runtime), run);
         replay.work(&health)
     });
     replaying.await.context("the replay ended by a panic")?
 }
 
-#[derive(Default)]
-struct Totals {
-    records: u64,
-    bytes: u64,
-    rows: u64,
-    dead_rows: u64,
-    dead_records: u64,
-}
-
 struct Running {
     scan: Scan,
-    desk: Desk,
-    deliverer: Arc<Deliverer>,
+    worker: Worker,
+    errands: Errands,
     run: [u8; 16],
-    runtime: Handle,
-    report: Sender<(RangeId, Delivered)>,
-    done: Receiver<(RangeId, Delivered)>,
-    totals: Totals,
+    records: u64,
+    bytes: u64,
     started: Instant,
 }
 
 impl Running {
-    fn new(
-        scan: Scan,
-        mut desk: Desk,
-        deliverer: Arc<Deliverer>,
-        run: [u8; 16],
-        runtime: Handle,
-        report: Sender<(RangeId, Delivered)>,
-        done: Receiver<(RangeId, Delivered)>,
-    ) -> Running {
-        scan.spans.iter().for_each(|(partition, span)| desk.assign(*partition, span.from));
-        let (totals, started) = (Totals::default(), Instant::now());
-        Running { scan, desk, deliverer, run, runtime, report, done, totals, started }
+    fn new(scan: Scan, mut worker: Worker, errands: Errands, run: [u8; 16]) -> Running {
+        let started = Instant::now();
+        for (partition, span) in &scan.spans {
+            worker.assign(started, *partition, span.from);
+        }
+        Running { scan, worker, errands, run, records: 0, bytes: 0, started }
     }
 
     fn work(&mut self, health: &Health) -> anyhow::Result<()> {
@@ -83,35 +70,32 @@ impl Running {
         let _ = writeln!(std::io::stderr(), "replay {}: {spans:?}", hex(&self.run));
         let mut next_line = Instant::now() + PROGRESS_EVERY;
         let mut at_end = false;
-        while !at_end || self.desk.held_bytes() > 0 {
-            while let Ok((id, outcome)) = self.done.try_recv() {
-                self.on_done(id, outcome);
-            }
+        while !at_end || self.worker.held_bytes() > 0 {
+            self.errands.tell(&mut self.worker);
             self.act();
             if Instant::now() >= next_line {
                 next_line += PROGRESS_EVERY;
                 self.show_progress(health);
             }
-            let held = matches!(self.desk.intake(Instant::now()), Intake::Held(_));
+            let held = matches!(self.worker.intake(Instant::now()), Intake::Held(_));
             if at_end || held {
-                if let Ok((id, outcome)) = self.done.recv_timeout(POLL_MAX) {
-                    self.on_done(id, outcome);
-                }
+                let until = self.wake_at();
+                self.errands.wait(&mut self.worker, until);
                 continue;
             }
-            match self.scan.next(POLL_MAX)? {
+            let patience = self.wake_at().saturating_duration_since(Instant::now());
+            match self.scan.next(patience)? {
                 Scanned::Record { partition, offset, value } => {
-                    self.totals.records += 1;
-                    self.totals.bytes += value.len() as u64;
-                    let bytes = value.len();
-                    let record = Record::read(value);
-                    self.desk.push(Instant::now(), partition, offset, record, bytes);
+                    self.records += 1;
+                    self.bytes += value.len() as u64;
+                    self.worker.push(Instant::now(), partition, offset, value);
                 }
                 Scanned::Idle => {}
                 Scanned::End => at_end = true,
             }
         }
-        let Totals { records, rows, dead_rows, dead_records, .. } = self.totals;
+        let (records, Totals { rows, dead_rows, dead_records }) =
+            (self.records, self.worker.totals());
         let (run, seconds) = (hex(&self.run), self.started.elapsed().as_secs_f64());
         let line = format!(
             "replayed {records} records, {rows} rows, in {seconds:.1} s; dead: {dead_rows} rows, \
@@ -120,40 +104,29 @@ impl Running {
         writeln!(std::io::stdout(), "{line}").context("cannot print")
     }
 
-    fn on_done(&mut self, id: RangeId, outcome: Delivered) {
-        let outcome = match outcome {
-            Delivered::Done(outcome) => outcome,
-            Delivered::Refused { pause, moment } => {
-                return self.desk.on_refused(id, Instant::now() + pause, moment);
-            }
-        };
-        self.totals.rows += outcome.rows as u64;
-        self.totals.dead_rows += outcome.dead_rows as u64;
-        self.totals.dead_records += outcome.dead_records as u64;
-        self.desk.on_done(id);
+    /// When to look again although nothing has come.
+    fn wake_at(&self) -> Instant {
+        let most = if self.worker.is_searching() { POLL_SEARCHING_MAX } else { POLL_MAX };
+        let latest = Instant::now() + most;
+        self.worker.next_deadline().map_or(latest, |at| at.min(latest))
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.desk.next_action(Instant::now()) {
+        while let Some(action) = self.worker.next_action(Instant::now()) {
             match action {
-                Action::Insert(range) => {
-                    let (deliverer, report) = (Arc::clone(&self.deliverer), self.report.clone());
-                    let (id, run) = (range.id, self.run);
-                    self.runtime.spawn(async move {
-                        let outcome = deliverer.deliver(range, Some(run)).await;
-                        // Nobody listens any more only when the process is on its way down.
-                        let _ = report.send((id, outcome));
-                    });
-                }
+                Action::Insert(insert) => self.errands.insert(insert),
+                Action::Letters(parcel) => self.errands.write(parcel),
+                Action::Probe => self.errands.probe(),
+                Action::Abandon(range) => self.errands.abandon(range),
                 // There is no group to commit to.
                 Action::Commit(offsets) => {
                     for (partition, offset) in offsets {
-                        self.desk.on_commit(Instant::now(), partition, offset, true);
+                        self.worker.on_commit(Instant::now(), partition, offset, true);
                     }
                 }
                 Action::Pause(partition) => self.pause(partition, true),
                 Action::Resume(partition) => self.pause(partition, false),
-                Action::Release { .. } => {}
+                Action::ForgetCommits | Action::GiveBack(_) => {}
             }
         }
     }
@@ -171,9 +144,9 @@ impl Running {
     }
 
     fn show_progress(&self, health: &Health) {
-        let Totals { records, rows, bytes, .. } = self.totals;
+        let (records, bytes, rows) = (self.records, self.bytes, self.worker.totals().rows);
         let left: i64 = self
-            .desk
+            .worker
             .positions()
             .filter_map(|(partition, next, _)| {
                 Some((self.scan.spans.get(&partition)?.to? - next).max(0))

@@ -1,5 +1,4 @@
-//! `run`, put together: admin port first, then ClickHouse's probe and the group's member; and the way
-//! down again.
+//! `run`, put together: admin port first, then the group's member; and the way down again.
 
 use crate::admin;
 use crate::cli::{RangeFlags, Run, WarehouseFlags};
@@ -14,6 +13,7 @@ use crate::partition::RangeLimits;
 use crate::ready_file;
 use crate::run::{Member, Positions};
 use crate::warehouse::{Address, Inserter};
+use crate::worker::WorkerLimits;
 use anyhow::Context as _;
 use serde_json::json;
 use std::sync::Arc;
@@ -22,8 +22,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A revoked partition's INSERT may take so long.
-const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 const HOLD_MAX: Duration = Duration::from_millis(500);
 /// Of one INSERT; further ranges of the partition gather meanwhile.
 const RANGE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -51,20 +49,19 @@ pub fn inserter(flags: &WarehouseFlags) -> anyhow::Result<Inserter> {
 pub fn deliverer(
     warehouse: &WarehouseFlags,
     dead_topic: DeadTopic,
-    health: &Arc<Health>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Arc<Deliverer>> {
     let inserter = inserter(warehouse)?;
     let (database, letters) = (&warehouse.database, inserter.clone());
-    let dead = DeadSink::new(Some(dead_topic), letters, database, Arc::clone(health));
-    Ok(Arc::new(Deliverer::new(inserter, dead, Arc::clone(health), Arc::clone(metrics))))
+    let dead = DeadSink::new(Some(dead_topic), letters, database);
+    Ok(Arc::new(Deliverer::new(inserter, dead, Arc::clone(metrics))))
 }
 
 pub async fn run(options: Run) -> anyhow::Result<()> {
     let kafka = Kafka::new(&options.kafka.brokers, &options.kafka.property)?;
     let (health, metrics) = (Arc::new(Health::starting()), Arc::new(Metrics::new()));
     let dead_topic = DeadTopic::new(&kafka, &options.dead_topic)?;
-    let deliverer = deliverer(&options.warehouse, dead_topic, &health, &metrics)?;
+    let deliverer = deliverer(&options.warehouse, dead_topic, &metrics)?;
     let reader = kafka::open(&kafka.reader(&options.group, false), Some(Arc::clone(&health)))?;
     if let Some(path) = &options.ready_file {
         ready_file::remove(path)
@@ -75,10 +72,6 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         .with_context(|| format!("--admin-listen {}: cannot listen there", options.admin_listen))?;
     let admin = format!("http://{}", listener.local_addr()?);
     let serving = tokio::spawn(admin::serve(listener, Arc::clone(&health), Arc::clone(&metrics)));
-    let probing = {
-        let deliverer = Arc::clone(&deliverer);
-        tokio::spawn(async move { deliverer.probe().await })
-    };
     let (stop, positions) = (Arc::new(AtomicBool::new(false)), Positions::default());
     let lag = Lag {
         reader,
@@ -96,11 +89,10 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         health,
         metrics,
         positions,
-        revoke_patience: REVOKE_PATIENCE,
         stop: Arc::clone(&stop),
         runtime: tokio::runtime::Handle::current(),
     };
-    let limits = desk_limits(&options.range);
+    let limits = WorkerLimits::of(desk_limits(&options.range));
     let mut working = tokio::task::spawn_blocking(move || member.run(limits));
     if let Some(path) = &options.ready_file {
         ready_file::write(path, &json!({ "admin": admin }).to_string())
@@ -120,7 +112,6 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         Some(ended) => ended,
         None => working.await,
     };
-    probing.abort();
     serving.abort();
     if let Some(path) = &options.ready_file {
         ready_file::remove(path).context("cannot remove the ready file")?;

@@ -6,7 +6,6 @@ use proto::insert::DeadRow;
 use proto::names::TABLE_EVENTS_DEAD;
 use proto::row::push_length;
 use proto::{BlockId, JournalId};
-use rdkafka::message::{Header, OwnedHeaders};
 use sha2::{Digest, Sha256};
 
 /// The `layout` of a letter that is a whole record and no row.
@@ -90,27 +89,6 @@ impl Letter {
         text(out, &self.raw);
         out.extend_from_slice(&self.died_at_ms.to_le_bytes());
         out.extend_from_slice(&self.retried_at_ms.to_le_bytes());
-    }
-
-    /// Everything but the raw bytes, which are the record's value.
-    pub fn headers(&self) -> OwnedHeaders {
-        let pairs = [
-            ("unmogrowp-reason", self.reason.clone()),
-            ("unmogrowp-code", self.code.to_string()),
-            (proto::names::RECORD_HEADER_LAYOUT, self.layout.to_string()),
-            ("unmogrowp-journal-id", self.block.journal_id.to_string()),
-            ("unmogrowp-epoch", self.block.epoch.to_string()),
-            ("unmogrowp-sequence", self.block.sequence.to_string()),
-            ("unmogrowp-row-index", self.row_index.to_string()),
-            ("unmogrowp-partition", self.partition.to_string()),
-            ("unmogrowp-offset", self.offset.to_string()),
-            ("unmogrowp-died-at-ms", self.died_at_ms.to_string()),
-        ];
-        let mut headers = OwnedHeaders::new_with_capacity(pairs.len());
-        for (key, value) in &pairs {
-            headers = headers.insert(Header { key, value: Some(value) });
-        }
-        headers
     }
 }
 

@@ -5,8 +5,10 @@
 //! Its key is the block's identity, row, partition and offset: a repetition collapses.
 
 mod letter;
+mod mail;
 pub mod office;
 mod sink;
 
 pub use letter::{COLUMNS, Letter, WHOLE_RECORD};
+pub use mail::{Mail, NotWritten, Place, Posted};
 pub use sink::{DeadSink, DeadTopic};

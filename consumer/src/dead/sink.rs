@@ -1,9 +1,8 @@
-//! Where dead letters go, and staying with it until they are there.
+//! Where dead letters go: one attempt at a time. When another follows, [`super::mail`] decides.
 
 use super::letter::{Letter, statement};
-use crate::health::{Component, Health};
+use super::mail::{NotWritten, Place};
 use crate::kafka::{self, Kafka};
-use crate::pace::{Pacer, is_news};
 use crate::warehouse::Inserter;
 use anyhow::Context as _;
 use proto::backoff::Pace;
@@ -11,8 +10,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -21,12 +20,6 @@ const TOPIC_MESSAGE_BYTES_MAX: &str = "10000000";
 /// Dead letters wait for people: 30 days.
 const TOPIC_RETENTION_MS: &str = "2592000000";
 const TOPIC_TIME_MAX: Duration = Duration::from_secs(5);
-/// Of one INSERT of letters.
-const INSERT_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Letters handed to librdkafka at once; its queue has room for them.
-const CHUNK_LETTERS_MAX: usize = 256;
-const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The producing end of the topic of dead letters.
 pub struct DeadTopic {
@@ -45,18 +38,35 @@ impl DeadTopic {
         Ok(DeadTopic { name: name.to_owned(), config, producer, made: OnceCell::new() })
     }
 
+    async fn write(&self, letters: &[Letter]) -> Result<(), NotWritten> {
+        // A letter to a topic that is not there fails only when librdkafka has given up on it.
+        self.made.get_or_init(|| self.make()).await;
+        let (left, error) = self.produce(letters).await;
+        let Some(error) = error else { return Ok(()) };
+        let missing = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
+        );
+        let made = if missing { self.create().await } else { Ok(()) };
+        let text = match made {
+            Ok(()) => format!("topic {}: {error}", self.name),
+            Err(creation) => format!("topic {} cannot be made: {creation}", self.name),
+        };
+        Err(NotWritten { left, pace: Pace::Slow, text })
+    }
+
     /// Hands all letters to librdkafka and then waits. Gives those that are not on all replicas in
     /// sync, and the first failure.
-    async fn produce<'a>(&self, letters: &[&'a Letter]) -> (Vec<&'a Letter>, Option<KafkaError>) {
+    async fn produce(&self, letters: &[Letter]) -> (Vec<Letter>, Option<KafkaError>) {
         let (mut failed, mut first) = (Vec::new(), None);
         let mut under_way = Vec::with_capacity(letters.len());
-        for &letter in letters {
+        for letter in letters {
             let record: FutureRecord<'_, [u8], [u8]> =
-                FutureRecord::to(&self.name).payload(&letter.raw[..]).headers(letter.headers());
+                FutureRecord::to(&self.name).payload(&letter.raw[..]).headers(headers(letter));
             match self.producer.send_result(record) {
                 Ok(delivery) => under_way.push((letter, delivery)),
                 Err((error, _)) => {
-                    failed.push(letter);
+                    failed.push(letter.clone());
                     first.get_or_insert(error);
                 }
             }
@@ -67,7 +77,7 @@ impl DeadTopic {
                 Ok(Err((error, _))) => error,
                 Err(_) => KafkaError::Canceled,
             };
-            failed.push(letter);
+            failed.push(letter.clone());
             first.get_or_insert(error);
         }
         (failed, first)
@@ -102,114 +112,55 @@ impl DeadTopic {
 
 pub struct DeadSink {
     /// None where there is no Kafka to write to.
-    pub topic: Option<DeadTopic>,
+    topic: Option<DeadTopic>,
     inserter: Inserter,
     statement: String,
-    health: Arc<Health>,
-    pacer: Pacer,
 }
 
 impl DeadSink {
-    pub fn new(
-        topic: Option<DeadTopic>,
-        inserter: Inserter,
-        database: &str,
-        health: Arc<Health>,
-    ) -> DeadSink {
-        DeadSink { topic, inserter, statement: statement(database), health, pacer: Pacer::new() }
+    pub fn new(topic: Option<DeadTopic>, inserter: Inserter, database: &str) -> DeadSink {
+        DeadSink { topic, inserter, statement: statement(database) }
     }
 
-    /// Returns when every letter is in the topic and in the table; tries for as long as it takes.
-    pub async fn write(&self, letters: &[Letter]) {
-        if letters.is_empty() {
-            return;
+    /// One attempt. `Ok` when the place has confirmed every letter.
+    pub async fn write(&self, place: Place, letters: Vec<Letter>) -> Result<(), NotWritten> {
+        match (place, &self.topic) {
+            (Place::Table, _) => self.write_table(letters).await,
+            (Place::Topic, Some(topic)) => topic.write(&letters).await,
+            (Place::Topic, None) => Ok(()),
         }
-        if let Some(topic) = &self.topic {
-            // A letter to a topic that is not there fails only when librdkafka has given up on it.
-            topic.made.get_or_init(|| topic.make()).await;
-            let mut rest = letters;
-            while !rest.is_empty() {
-                let (chunk, later) = rest.split_at(chunk_of(rest));
-                self.write_topic(topic, chunk.iter().collect()).await;
-                rest = later;
-            }
-        }
+    }
+
+    async fn write_table(&self, letters: Vec<Letter>) -> Result<(), NotWritten> {
         let mut rows = Vec::new();
-        for (index, letter) in letters.iter().enumerate() {
-            letter.encode(&mut rows);
-            if rows.len() >= INSERT_BYTES_MAX || index + 1 == letters.len() {
-                self.write_table(std::mem::take(&mut rows)).await;
-            }
-        }
-        self.health.set_up(Component::DeadLetters);
-    }
-
-    async fn write_topic(&self, topic: &DeadTopic, mut letters: Vec<&Letter>) {
-        let mut attempts = 0;
-        loop {
-            let (failed, error) = topic.produce(&letters).await;
-            let Some(error) = error else { return };
-            letters = failed;
-            attempts += 1;
-            let missing = matches!(
-                error.rdkafka_error_code(),
-                Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
-            );
-            let made = if missing { topic.create().await } else { Ok(()) };
-            let reason = match made {
-                Ok(()) => format!("topic {}: {error}", topic.name),
-                Err(creation) => format!("topic {} cannot be made: {creation}", topic.name),
-            };
-            self.told(&reason, attempts);
-            tokio::time::sleep(self.pacer.pause(Pace::Slow, attempts)).await;
-        }
-    }
-
-    async fn write_table(&self, rows: Vec<u8>) {
-        let rows = bytes::Bytes::from(rows);
-        let mut attempts = 0;
-        while let Err(failure) = self.inserter.insert_rows(&self.statement, rows.clone()).await {
-            attempts += 1;
-            self.told(&format!("table events_dead: {}", failure.text), attempts);
-            tokio::time::sleep(self.pacer.pause(failure.pace, attempts)).await;
-        }
-    }
-
-    fn told(&self, reason: &str, attempts: u32) {
-        if self.health.set_down(Component::DeadLetters, reason) || is_news(attempts) {
-            tracing::error!(reason, attempts, "dead letters cannot be kept; nothing is committed");
-        }
+        letters.iter().for_each(|letter| letter.encode(&mut rows));
+        let outcome = self.inserter.insert_rows(&self.statement, rows.into()).await;
+        outcome.map_err(|failure| NotWritten {
+            left: letters,
+            pace: failure.pace,
+            text: format!("table events_dead: {}", failure.text),
+        })
     }
 }
 
-/// How many of the letters go together: at least one.
-fn chunk_of(letters: &[Letter]) -> usize {
-    let mut bytes = 0;
-    let fitting = letters.iter().take(CHUNK_LETTERS_MAX).take_while(|letter| {
-        bytes += letter.raw.len();
-        bytes <= CHUNK_BYTES_MAX
-    });
-    fitting.count().max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::partition::BadRecord;
-    use crate::record::Unreadable;
-    use proto::block::BlockError;
-
-    #[test]
-    fn letters_go_in_chunks_that_librdkafka_has_room_for() {
-        let check = |count: usize, bytes: usize, expected: usize| {
-            let raw = bytes::Bytes::from(vec![0; bytes]);
-            let why = Unreadable::Block(BlockError::Magic);
-            let letter = Letter::of_record(BadRecord { offset: 0, bytes: raw, why }, 0, 0);
-            assert_eq!(chunk_of(&vec![letter; count]), expected, "{count} of {bytes} bytes");
-        };
-        check(1, 1, 1);
-        check(1_000, 1, 256);
-        check(9, 1024 * 1024, 8);
-        check(2, 9 * 1024 * 1024, 1);
+/// Everything but the raw bytes, which are the record's value.
+fn headers(letter: &Letter) -> OwnedHeaders {
+    let Letter { block, row_index, partition, offset, layout, code, .. } = letter;
+    let pairs = [
+        ("unmogrowp-reason", letter.reason.clone()),
+        ("unmogrowp-code", code.to_string()),
+        (proto::names::RECORD_HEADER_LAYOUT, layout.to_string()),
+        ("unmogrowp-journal-id", block.journal_id.to_string()),
+        ("unmogrowp-epoch", block.epoch.to_string()),
+        ("unmogrowp-sequence", block.sequence.to_string()),
+        ("unmogrowp-row-index", row_index.to_string()),
+        ("unmogrowp-partition", partition.to_string()),
+        ("unmogrowp-offset", offset.to_string()),
+        ("unmogrowp-died-at-ms", letter.died_at_ms.to_string()),
+    ];
+    let mut headers = OwnedHeaders::new_with_capacity(pairs.len());
+    for (key, value) in &pairs {
+        headers = headers.insert(Header { key, value: Some(value) });
     }
+    headers
 }

@@ -1,7 +1,7 @@
 //! What the group gives and takes: assignments, revocations, lost partitions, and positions that the
 //! broker does not have.
 
-use super::{Member, RESOLVE_PAUSE, Revocation, Run};
+use super::{Member, RESOLVE_PAUSE, Run};
 use crate::assignment::{self, PositionError};
 use crate::health::Component;
 use crate::kafka::{self, GroupEvent};
@@ -13,11 +13,11 @@ impl Run {
     /// The topic that these partitions belonged to is gone, or was made again. What is under way must
     /// not be committed: in a topic of the same name it would skip records.
     pub(super) fn rejoin(&mut self) {
-        let ours: Vec<i32> = self.desk.positions().map(|(partition, _, _)| partition).collect();
-        if ours.is_empty() {
+        if !self.worker.lose_all(Instant::now()) {
             return;
         }
-        ours.into_iter().for_each(|partition| self.lose(partition));
+        // What is under way ends before new partitions come.
+        self.act();
         self.member.reader.unsubscribe();
         if let Err(error) = self.member.reader.subscribe(&[&self.member.topic]) {
             tracing::error!(%error, "cannot subscribe again");
@@ -35,26 +35,15 @@ impl Run {
                 tracing::info!(?partitions, lost, "revoked");
                 self.member.metrics.rebalances.inc();
                 self.unresolved = None;
-                let until = Instant::now() + self.member.revoke_patience;
-                for &partition in &partitions {
-                    if lost {
-                        self.lose(partition);
-                    } else {
-                        self.desk.revoke(partition, until);
-                    }
+                let now = Instant::now();
+                if lost {
+                    self.worker.lose(now, partitions);
+                } else {
+                    self.worker.revoke(now, partitions);
                 }
-                let ours = |partition: &i32| self.desk.has(*partition);
-                let busy = partitions.iter().copied().filter(ours).collect();
-                self.revocation = Some(Revocation { all: partitions, busy });
+                // Before anything that may block: what is lost must not be committed meanwhile.
+                self.act();
             }
-        }
-    }
-
-    fn lose(&mut self, partition: i32) {
-        self.committer.forget();
-        self.member.deliverer.forget(partition);
-        if let Some(flight) = self.desk.lose(partition).and_then(|id| self.flights.remove(&id)) {
-            flight.abort();
         }
     }
 
@@ -73,7 +62,9 @@ impl Run {
         match assigned {
             Ok(starts) => {
                 health.set_up(Component::Kafka);
-                starts.iter().for_each(|(partition, offset)| self.desk.assign(*partition, *offset));
+                for (partition, offset) in starts {
+                    self.worker.assign(now, partition, offset);
+                }
                 Ok(())
             }
             Err(PositionError::Kafka(error)) => {
@@ -93,7 +84,7 @@ impl Run {
             return Ok(());
         }
         let reading: Vec<(i32, i64)> =
-            self.desk.positions().map(|(partition, next, _)| (partition, next)).collect();
+            self.worker.positions().map(|(partition, next, _)| (partition, next)).collect();
         let Member { reader, topic, accept_gap, .. } = &self.member;
         match assignment::check_out_of_range(reader, topic, &reading, *accept_gap) {
             // All positions anew: where one partition's records are of another time, all are.
@@ -107,15 +98,10 @@ impl Run {
         Ok(())
     }
 
-    /// Answers a revocation once none of its partitions is busy.
-    pub(super) fn give_back(&mut self) {
-        let Some(revocation) = &mut self.revocation else { return };
-        revocation.busy.retain(|partition| self.desk.has(*partition));
-        if !revocation.busy.is_empty() {
-            return;
-        }
+    /// Answers a revocation.
+    pub(super) fn give_back(&self, partitions: &[i32]) {
         let Member { reader, topic, .. } = &self.member;
-        if let Err(error) = reader.incremental_unassign(&kafka::names(topic, &revocation.all)) {
+        if let Err(error) = reader.incremental_unassign(&kafka::names(topic, partitions)) {
             tracing::warn!(%error, "cannot give partitions back by name");
             // Unanswered, the group would wait for this member for ever.
             let none = TopicPartitionList::new();
@@ -124,7 +110,6 @@ impl Run {
                 tracing::error!(%error, "cannot answer the group");
             }
         }
-        self.revocation = None;
     }
 
     /// On the way out: an assignment whose positions are not known is answered with nothing, as the

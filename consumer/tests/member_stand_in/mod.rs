@@ -11,6 +11,7 @@ use consumer::metrics::Metrics;
 use consumer::partition::RangeLimits;
 use consumer::run::{Member, Positions};
 use consumer::warehouse::{Address, Inserter};
+use consumer::worker::WorkerLimits;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -125,8 +126,8 @@ impl World {
         let inserter = Inserter::new(&address, "unmogrowp", Duration::from_secs(2));
         let dead_topic = DeadTopic::new(&kafka, "dead").unwrap();
         let letters = inserter.clone();
-        let dead = DeadSink::new(Some(dead_topic), letters, "unmogrowp", Arc::clone(&health));
-        let deliverer = Deliverer::new(inserter, dead, Arc::clone(&health), Arc::clone(&metrics));
+        let dead = DeadSink::new(Some(dead_topic), letters, "unmogrowp");
+        let deliverer = Deliverer::new(inserter, dead, Arc::clone(&metrics));
         let config = kafka.reader("group", false);
         let stop = Arc::new(AtomicBool::new(false));
         let member = Member {
@@ -137,17 +138,18 @@ impl World {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             positions: Positions::default(),
-            revoke_patience: Duration::from_millis(500),
             stop: Arc::clone(&stop),
             runtime: self.runtime.handle().clone(),
         };
         let linger = Duration::from_millis(20);
-        let limits = DeskLimits {
+        let desk = DeskLimits {
             range: RangeLimits { rows_max: 100, bytes_max: 1 << 20, linger },
             inserts_max: 2,
             bytes_max,
             hold_max: Duration::from_millis(100),
         };
+        let revoke_patience = Duration::from_millis(500);
+        let limits = WorkerLimits { revoke_patience, ..WorkerLimits::of(desk) };
         let thread = Some(std::thread::spawn(move || member.run(limits)));
         Running { stop, thread, health, metrics }
     }

@@ -7,8 +7,8 @@ Usage: ./dev test [--long]
 Installs what the tests need, checks format and lints, compiles everything once with the `ci` profile
 (benches too, which are not run), runs every test and prints "N passed, M failed" last.
 
-  --long   also the tests that take minutes (marked #[ignore]), and the engine's under
-           AddressSanitizer
+  --long   also the tests that take minutes (marked #[ignore]), and the engine's and the fuzz
+           targets under AddressSanitizer
 
 Exit code: 0 when all passed, else 1. One test, after a first run:
   cargo test --profile ci -p tests --test kill_9
@@ -96,7 +96,8 @@ run_sanitized() {
   host=$(rustc -vV | sed -n 's/^host: //p')
   target_dir
   RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$reply/sanitizer \
-    run_tests "$1" "$2" test --target "$host" -p engine --lib --test shard --test shard_bounds --test drivers
+    run_tests "$1" "$2" test --target "$host" -p engine -p fuzz --lib --test shard --test shard_bounds --test drivers \
+    --test targets
 }
 
 # Adds up cargo's "test result:" lines. A run that failed without one failed test (a crash, a time-out)

@@ -100,7 +100,7 @@ impl ContentCoding {
 
 /// Puts the decoders in front of a body: HTTP content coding outside, ClickHouse blocks inside.
 pub fn decoded(
-    body: BodyReader,
+    body: impl Read + Send + 'static,
     coding: ContentCoding,
     native_blocks: bool,
 ) -> io::Result<Box<dyn Read + Send>> {

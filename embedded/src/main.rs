@@ -1,26 +1,6 @@
 //! `unmogrowp-clickhouse`: the ClickHouse engine as a library behind ClickHouse's HTTP protocol.
 //!
-//! A request's way: `server` (HTTP, doors, places) → `execute` on a thread of its own → `guard`
-//! (may it run?) → `chdb` (the engine) → `output` → the response. Knows nothing of events.
-
-mod block_codec;
-mod body;
-mod chdb;
-mod cli;
-mod doors;
-mod engine;
-mod engine_config;
-mod exception;
-mod execute;
-mod form;
-mod framing;
-mod guard;
-mod lexer;
-mod output;
-mod response;
-mod server;
-mod statement;
-mod url_params;
+//! Owns the start and the stop; everything between them is the library's.
 
 use std::convert::Infallible;
 use std::io::{IsTerminal, Write};
@@ -33,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use embedded::{cli, doors, engine, engine_config, server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;

@@ -1,7 +1,7 @@
-//! The HTTP side: accepting, judging heads, and joining a request with its executing thread.
+//! The HTTP side: accepting, and joining a request with its executing thread.
 //!
-//! Order of judgement: Host and Origin, path, method, password, parameters, a free connection to the
-//! engine, the body. Bounds: connections, requests that run, requests that wait and for how long.
+//! Order of judgement: the head (see `judge`), a free connection to the engine, the body. Bounds:
+//! connections, requests that run, requests that wait and for how long.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,21 +10,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, StatusCode};
+use hyper::http::request::Parts;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::body::{self, BodyReader, ContentCoding};
-use crate::doors::{self, Credentials};
+use crate::doors::Credentials;
 use crate::engine::Engine;
 use crate::exception::{Code, Exception};
+use crate::judge::{Judged, Query, header_text, judge};
 use crate::output::{Encoding, Head, Output, QUEUE_PIECES, Sink};
 use crate::response::{OutputBody, content_type, summary};
-use crate::url_params::{self, UrlParams};
+use crate::url_params::UrlParams;
 use crate::{execute, form};
 
 /// Open connections; a further client waits in the kernel's queue.
@@ -109,58 +111,32 @@ impl Server {
 
     async fn answer(&self, request: hyper::Request<Incoming>) -> Response {
         let (parts, body) = request.into_parts();
-        if let Err(exception) = doors::check_origin(&parts.headers) {
-            return self.refuse(exception);
-        }
-        match parts.uri.path() {
-            "/ping" => return text(StatusCode::OK, "Ok.\n"),
-            "/" if is_read(&parts.method) && parts.uri.query().is_none() => {
-                return text(StatusCode::OK, "Ok.\n");
+        let judged = match judge(&parts, &self.credentials) {
+            Ok(Judged::Query(query)) => self.query(*query, &parts, body).await,
+            Ok(Judged::Alive) => return text(StatusCode::OK, "Ok.\n"),
+            Ok(Judged::NoSuchPath) => {
+                return text(StatusCode::NOT_FOUND, "There is nothing here. Use / or /ping.\n");
             }
-            "/" => {}
-            "/replicas_status" => return text(StatusCode::OK, "Ok.\n"),
-            _ => return text(StatusCode::NOT_FOUND, "There is nothing here. Use / or /ping.\n"),
-        }
-        if parts.method != Method::GET && parts.method != Method::POST {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Use GET or POST.\n");
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
-            return response;
-        }
-        match self.query(parts, body).await {
-            Ok(response) => response,
-            Err(exception) => self.refuse(exception),
-        }
+            Ok(Judged::NoSuchMethod) => {
+                let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Use GET or POST.\n");
+                let methods = HeaderValue::from_static("GET, POST");
+                response.headers_mut().insert(header::ALLOW, methods);
+                return response;
+            }
+            Err(exception) => Err(exception),
+        };
+        judged.unwrap_or_else(|exception| self.refuse(exception))
     }
 
     async fn query(
         &self,
-        parts: hyper::http::request::Parts,
+        query: Query,
+        parts: &Parts,
         body: Incoming,
     ) -> Result<Response, Exception> {
-        let header_text = |name: &str| {
-            parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-        };
-        let params = url_params::parse(parts.uri.query().unwrap_or_default());
-        let credentials = params.as_ref().map(|params| &params.credentials);
-        let no_credentials = Default::default();
-        self.credentials.check(&parts.headers, credentials.unwrap_or(&no_credentials))?;
-        let mut params = params?;
-        params.request.read_only = parts.method == Method::GET;
-        if params.request.database.is_none() {
-            params.request.database = header_text("x-clickhouse-database");
-        }
-        if let Some(format) = header_text("x-clickhouse-format") {
-            params.request.default_format.get_or_insert(format);
-        }
-        let coding = match header_text("content-encoding") {
-            None => ContentCoding::Identity,
-            Some(name) => ContentCoding::parse(&name).ok_or_else(|| {
-                let message = format!("Unknown compression method: Content-Encoding {name}");
-                Exception::new(Code::UnknownCompressionMethod, message)
-            })?,
-        };
+        let Query { mut params, coding, boundary } = query;
         let permit = self.wait_for_place().await?;
-        let reader = match form::boundary(header_text("content-type").as_deref()) {
+        let reader = match boundary {
             Some(boundary) => {
                 form::take(body, boundary, &mut params.request).await?;
                 BodyReader::empty()
@@ -171,7 +147,7 @@ impl Server {
                 reader
             }
         };
-        let accepted = header_text("accept-encoding").unwrap_or_default();
+        let accepted = header_text(parts, "accept-encoding").unwrap_or_default();
         let encoding = choose_encoding(&params, &accepted);
         self.run(params, reader, coding, encoding, permit).await
     }
@@ -260,10 +236,6 @@ impl Server {
         insert_header(response, "x-clickhouse-server-display-name", DISPLAY_NAME);
         insert_header(response, "x-clickhouse-timezone", "UTC");
     }
-}
-
-fn is_read(method: &Method) -> bool {
-    *method == Method::GET || *method == Method::HEAD
 }
 
 fn choose_encoding(params: &UrlParams, accepted: &str) -> Encoding {

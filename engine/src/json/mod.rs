@@ -131,6 +131,14 @@ impl BatchPass {
         Self::with_kernel(Kernel::detect())
     }
 
+    /// One pass for each way that this CPU can go through a body, for tests. The first is the oracle
+    /// of the others: no vector instructions, and `walk` for every event.
+    pub fn every_way() -> Vec<Self> {
+        let ways = Kernel::all().into_iter().flat_map(|kernel| [(kernel, true), (kernel, false)]);
+        ways.map(|(kernel, walk_only)| BatchPass { walk_only, ..Self::with_kernel(kernel) })
+            .collect()
+    }
+
     fn with_kernel(kernel: Kernel) -> Self {
         let start = BatchStart {
             app_id: [0; 16],

@@ -78,7 +78,6 @@ impl Kernel {
     pub const SCALAR: Kernel = Kernel(Level::Scalar);
 
     /// Every kernel that runs on this CPU, the oracle first.
-    #[cfg(test)]
     pub fn all() -> Vec<Kernel> {
         let best = Kernel::detect().0;
         let levels = [

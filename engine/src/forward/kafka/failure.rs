@@ -1,4 +1,5 @@
-//! Sorts what Kafka and librdkafka say of a record by what follows from it. Pure.
+//! What Kafka and librdkafka say of a record, sorted by what follows from it. Pure. Only the table
+//! knows librdkafka's codes.
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -36,9 +37,40 @@ impl SendFailure {
     }
 }
 
+/// What a record's failure says about Kafka itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// A broker looked at the record and refused it.
+    Alive,
+    /// What we took back ourselves, or librdkafka would not take.
+    Nothing,
+    Failing,
+}
+
+/// Why a record is not, or may not be, in Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: SendFailure,
+    pub sign: Sign,
+    /// For people.
+    pub text: String,
+}
+
+impl Failure {
+    /// The one in a delivery report.
+    pub fn reported(code: Code) -> Failure {
+        Failure { kind: sort(code), sign: sign(code), text: code.to_string() }
+    }
+
+    /// Of a record that librdkafka does not take from us.
+    pub fn before_sending(code: Code) -> Failure {
+        Failure { kind: sort(code), sign: sign_before_sending(code), text: code.to_string() }
+    }
+}
+
 /// librdkafka has tried again by itself where that could help, so that everything here is final for
 /// this attempt.
-pub fn sort(code: Code) -> SendFailure {
+fn sort(code: Code) -> SendFailure {
     match code {
         Code::MessageSizeTooLarge
         | Code::InvalidMessage
@@ -82,18 +114,7 @@ pub fn sort(code: Code) -> SendFailure {
     }
 }
 
-/// What a record's failure says about Kafka itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
-    /// A broker looked at the record and refused it.
-    Alive,
-    /// What we took back ourselves, or librdkafka would not take.
-    Nothing,
-    Failing,
-}
-
-/// For the failure in a delivery report.
-pub fn sign(code: Code) -> Sign {
+fn sign(code: Code) -> Sign {
     match sort(code) {
         // librdkafka's own word, not a broker's.
         SendFailure::Reject if code == Code::BadMessage => Sign::Nothing,
@@ -103,8 +124,7 @@ pub fn sign(code: Code) -> Sign {
     }
 }
 
-/// For a record that librdkafka does not take from us.
-pub fn sign_before_sending(code: Code) -> Sign {
+fn sign_before_sending(code: Code) -> Sign {
     if sort(code) == SendFailure::Reject { Sign::Nothing } else { Sign::Failing }
 }
 

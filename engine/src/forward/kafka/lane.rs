@@ -1,52 +1,90 @@
-//! One lane: the journals it owns, its producer, its breaker and its route, on a thread of its own.
+//! One lane: the journals it owns, its sink, its breaker and its route. Pure: whoever turns it brings
+//! the time, waits for its bell and gives it a sink ([`super::lane_thread`]).
 //!
-//! The loop moves blocks, reports and time between the pure parts ([`super::ledger`],
-//! [`super::circuit`], [`super::route`]); they decide. It sleeps until a shard, librdkafka or the
-//! direct route rings.
+//! A turn moves blocks, reports and time between the deciding parts ([`super::ledger`],
+//! [`super::circuit`], [`super::route`]). Invariant: the same turns with the same answers from sink,
+//! journals and direct route give out the same blocks in the same order.
 
-use super::bell::Bell;
 use super::circuit::{Circuit, CircuitLimits};
-use super::failure::{SendFailure, Sign, sign, sign_before_sending, sort};
+use super::failure::{Failure, SendFailure};
 use super::ledger::Wanted;
-use super::producer::{Complaint, Producer, Refusal, Report, Tag};
 use super::route::{Change, Route, RouteLimits, Signs, Way};
+use super::sink::{Complaint, RecordSink, Refusal, Report, Reports, SinkMaker, Tag};
 use super::slot::Slot;
 use super::status::KafkaStatus;
-use crate::config::Kafka;
 use crate::forward::Frame;
 use crate::metrics::{KafkaCounters, add, set};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 use proto::breaker::BreakerState;
 use proto::limits::BLOCK_BYTES_MAX;
-use rdkafka::error::RDKafkaErrorCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Blocks sent before reports get their turn again.
 const BLOCKS_PER_TURN: usize = 32;
-/// The longest sleep: checkpoints and rests of journals have no bell.
-const SLEEP_MAX: Duration = Duration::from_millis(100);
-/// Between two attempts to make a producer, or to take blocks back from a ClickHouse that is away.
+/// The longest rest: checkpoints and rests of journals have no bell.
+const REST_MAX: Duration = Duration::from_millis(100);
+/// Between two attempts to make a sink, or to take blocks back from a ClickHouse that is away.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub struct LaneLimits {
+    /// Blocks that the sink holds; at least one of the longest.
+    pub queue_bytes_max: usize,
+    /// In a row, they open the breaker.
+    pub breaker_failures: u32,
+    /// The breaker, before a block may try.
+    pub open_for: Duration,
+    /// Without any delivery for so long, while there is something to deliver, the breaker opens.
+    pub stall: Duration,
+    /// The breaker was open for so long: go directly.
+    pub direct_after: Duration,
+    /// For texts.
+    pub topic: String,
+}
+
+/// What a lane is made from.
+pub struct LaneParts {
+    pub index: usize,
+    pub limits: LaneLimits,
+    pub slots: Vec<Slot>,
+    pub status: Arc<KafkaStatus>,
+    pub counters: Arc<KafkaCounters>,
+    pub make_sink: SinkMaker,
+    /// What the sinks complain of.
+    pub complaint: Arc<Complaint>,
+}
+
+/// What a turn leaves to whoever turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// There was more to do than one turn does: turn again at once.
+    pub more: bool,
+    /// Else turn again at this time, or sooner when somebody rings. Never long from now.
+    pub rest_until: Instant,
+    /// All blocks that the journals had have arrived, and the journals know.
+    pub idle: bool,
+    /// The stop is done; there are no further turns.
+    pub ended: bool,
+}
 
 pub struct Lane {
     index: usize,
-    kafka: Kafka,
+    limits: LaneLimits,
     slots: Vec<Slot>,
-    bell: Arc<Bell>,
     status: Arc<KafkaStatus>,
     counters: Arc<KafkaCounters>,
-    idle: Arc<AtomicBool>,
-    stop: Arc<OnceLock<Instant>>,
-    producer: Option<Producer>,
-    /// Of the producer.
+    make_sink: SinkMaker,
+    complaint: Arc<Complaint>,
+    /// Once it shall end: the last moment.
+    stop_by: Option<Instant>,
+    sink: Option<Box<dyn RecordSink>>,
+    /// Of the sink.
     generation: u64,
     make_at: Option<Instant>,
-    reports: (Sender<Report>, Receiver<Report>),
-    complaint: Arc<Complaint>,
+    reports: (Reports, Receiver<Report>),
     in_flight_bytes: usize,
-    /// librdkafka's queue was full: nothing is sent before the next report.
+    /// The sink's queue was full: nothing is sent before the next report.
     queue_full: bool,
     /// Kafka has one block that shall share no batch.
     alone: bool,
@@ -61,41 +99,25 @@ pub struct Lane {
     shown: String,
 }
 
-/// What a lane is made from.
-pub struct LaneParts {
-    pub index: usize,
-    pub kafka: Kafka,
-    pub slots: Vec<Slot>,
-    pub bell: Arc<Bell>,
-    pub status: Arc<KafkaStatus>,
-    pub counters: Arc<KafkaCounters>,
-    pub idle: Arc<AtomicBool>,
-    /// Set to the last moment once it shall end.
-    pub stop: Arc<OnceLock<Instant>>,
-}
-
 impl Lane {
     pub fn new(parts: LaneParts) -> Lane {
-        let LaneParts { index, kafka, slots, bell, status, counters, idle, stop } = parts;
-        let open_for = Duration::from_millis(kafka.breaker_open_ms);
-        let stall = Duration::from_millis(kafka.stall_ms);
-        let circuit = CircuitLimits { failures_max: kafka.breaker_failures, open_for, stall };
-        let direct_after = Duration::from_millis(kafka.direct_insert_after_ms);
+        let LaneParts { index, limits, slots, status, counters, make_sink, complaint } = parts;
+        let LaneLimits { open_for, stall, direct_after, .. } = limits;
+        let circuit = CircuitLimits { failures_max: limits.breaker_failures, open_for, stall };
         let route = RouteLimits { direct_after, try_every: open_for, try_for: stall };
         Lane {
             index,
-            kafka,
+            limits,
             slots,
-            bell,
             status,
             counters,
-            idle,
-            stop,
-            producer: None,
+            make_sink,
+            complaint,
+            stop_by: None,
+            sink: None,
             generation: 0,
             make_at: None,
             reports: unbounded(),
-            complaint: Arc::default(),
             in_flight_bytes: 0,
             queue_full: false,
             alone: false,
@@ -109,36 +131,45 @@ impl Lane {
         }
     }
 
-    pub fn run(mut self) {
-        self.bell.answer_here();
-        loop {
-            let now = Instant::now();
-            self.make_producer(now);
-            self.take_reports(now);
-            self.settle(now);
-            self.judge(now);
-            let more = self.pull(now);
-            self.show();
-            let idle = self.slots.iter().all(Slot::is_idle);
-            self.idle.store(idle, Ordering::Release);
-            if let Some(deadline) = self.stop.get()
-                && (idle || now >= *deadline || self.is_away())
-            {
-                break;
-            }
-            if !more {
-                self.bell.wait(self.pause(now));
-            }
+    /// Sends what there is until `deadline`, or until both ways are found to be closed; a turn then
+    /// says that it has ended.
+    pub fn stop_by(&mut self, deadline: Instant) {
+        self.stop_by = Some(deadline);
+    }
+
+    /// Does all that can be done now.
+    pub fn turn(&mut self, now: Instant) -> Turn {
+        self.provide_sink(now);
+        self.take_reports(now);
+        self.settle(now);
+        self.judge(now);
+        let more = self.pull(now);
+        self.show();
+        let idle = self.slots.iter().all(Slot::is_idle);
+        let out_of_time = |deadline: Instant| idle || now >= deadline || self.is_away();
+        let ended = self.stop_by.is_some_and(out_of_time);
+        if ended {
+            self.end_acks();
         }
+        Turn { more, rest_until: self.rest_until(now), idle, ended }
+    }
+
+    /// It ends without having been stopped: nobody waits for it, and `text` is what is told.
+    pub fn abandon(&self, text: &str) {
+        self.end_acks();
+        self.status.set_lane(self.index, text.to_owned());
+    }
+
+    fn end_acks(&self) {
         for slot in &self.slots {
             slot.set_acks(false);
         }
     }
 
-    /// Kafka may be expected to take blocks. Without a producer nothing is sent that could fail and
+    /// Kafka may be expected to take blocks. Without a sink nothing is sent that could fail and
     /// open the breaker.
     fn is_closed(&self) -> bool {
-        self.circuit.is_closed() && self.producer.is_some()
+        self.circuit.is_closed() && self.sink.is_some()
     }
 
     /// Where a stop need not wait.
@@ -149,14 +180,12 @@ impl Lane {
         }
     }
 
-    fn make_producer(&mut self, now: Instant) {
-        if self.producer.is_some() || self.make_at.is_some_and(|at| now < at) {
+    fn provide_sink(&mut self, now: Instant) {
+        if self.sink.is_some() || self.make_at.is_some_and(|at| now < at) {
             return;
         }
-        let (reports, _) = &self.reports;
-        let (bell, complaint) = (Arc::clone(&self.bell), Arc::clone(&self.complaint));
-        match Producer::new(&self.kafka, reports.clone(), bell, complaint) {
-            Ok(producer) => self.producer = Some(producer),
+        match (self.make_sink)(self.reports.0.clone()) {
+            Ok(sink) => self.sink = Some(sink),
             Err(error) => {
                 tracing::error!(lane = self.index, "{error:#}");
                 self.trouble = Some(format!("{error:#}"));
@@ -166,13 +195,15 @@ impl Lane {
     }
 
     /// After a fatal error: what it held is sent again by the next one.
-    fn drop_producer(&mut self, now: Instant, why: &str) {
+    fn drop_sink(&mut self, now: Instant, why: &str) {
         tracing::error!(lane = self.index, why, "a Kafka producer must be made anew");
         add(&self.counters.producers_remade, 1);
-        self.producer = None;
+        self.sink = None;
         self.generation += 1;
         self.make_at = Some(now + RETRY_EVERY);
         self.in_flight_bytes = 0;
+        // No report of the next one would say that there is room.
+        self.queue_full = false;
         self.circuit.on_producer_gone();
         for slot in &mut self.slots {
             slot.ledger.on_producer_gone();
@@ -181,52 +212,59 @@ impl Lane {
 
     fn take_reports(&mut self, now: Instant) {
         while let Ok(Report { tag, outcome }) = self.reports.1.try_recv() {
-            if tag.generation != self.generation {
-                continue;
-            }
-            self.queue_full = false;
-            self.in_flight_bytes -= tag.bytes;
-            match outcome {
-                Ok(()) => self.on_delivered(&tag, now),
-                Err(code) => self.on_failed(&tag, code, sign(code), now),
+            if tag.generation == self.generation {
+                self.queue_full = false;
+                self.in_flight_bytes -= tag.bytes;
+                match outcome {
+                    Ok(()) => self.on_delivered(&tag, now),
+                    Err(failure) => self.on_failed(&tag, failure, now),
+                }
+            } else if outcome.is_ok() {
+                // What an earlier sink delivered is in Kafka all the same.
+                self.note_delivered(&tag, now);
             }
         }
         set(&self.counters.in_flight_bytes, self.in_flight_bytes as u64);
     }
 
     fn on_delivered(&mut self, tag: &Tag, now: Instant) {
+        self.note_delivered(tag, now);
+        self.circuit.on_delivered(now);
+        self.trouble = None;
+    }
+
+    fn note_delivered(&mut self, tag: &Tag, now: Instant) {
         let took = now.saturating_duration_since(tag.sent_at);
         self.counters.delivery_us.record(took.as_micros() as u64);
         add(&self.counters.records, 1);
         add(&self.counters.bytes, tag.bytes as u64);
-        self.circuit.on_delivered(now);
         self.slots[tag.source].ledger.on_delivered(tag.sequence);
-        self.trouble = None;
     }
 
-    fn on_failed(&mut self, tag: &Tag, code: RDKafkaErrorCode, sign: Sign, now: Instant) {
-        let failure = sort(code);
-        add(&self.counters.failures[failure as usize], 1);
+    fn on_failed(&mut self, tag: &Tag, failure: Failure, now: Instant) {
+        let Failure { kind, sign, text } = failure;
+        add(&self.counters.failures[kind as usize], 1);
         self.circuit.on_failed(now, sign);
         let Tag { source, sequence, bytes, .. } = *tag;
         let ledger = &mut self.slots[source].ledger;
-        match failure {
+        match kind {
             SendFailure::Reject => {
+                let code = text;
                 tracing::warn!(source, sequence, bytes, %code, "Kafka refuses a block or its batch");
                 ledger.on_rejected(sequence);
             }
             SendFailure::Config => {
-                self.trouble = Some(format!("topic {}: {code}", self.kafka.topic));
+                self.trouble = Some(format!("topic {}: {text}", self.limits.topic));
                 ledger.on_failed(sequence);
             }
             SendFailure::Retry | SendFailure::Unknown => {
-                tracing::debug!(source, sequence, %code, "not delivered");
+                tracing::debug!(source, sequence, code = %text, "not delivered");
                 ledger.on_failed(sequence);
             }
             SendFailure::Fatal => {
                 ledger.on_failed(sequence);
-                let fatal = self.producer.as_ref().and_then(Producer::fatal_error);
-                self.drop_producer(now, &fatal.unwrap_or_else(|| code.to_string()));
+                let fatal = self.sink.as_ref().and_then(|sink| sink.fatal_error());
+                self.drop_sink(now, &fatal.unwrap_or(text));
             }
         }
     }
@@ -290,8 +328,8 @@ impl Lane {
 
     fn take_back(&mut self) {
         self.try_left = false;
-        if let Some(producer) = &self.producer {
-            producer.purge();
+        if let Some(sink) = &self.sink {
+            sink.purge();
         }
     }
 
@@ -341,8 +379,8 @@ impl Lane {
         self.hand(index, wanted, now)
     }
 
-    /// Librdkafka makes one batch of what it has, and Kafka refuses a batch as a whole: a block that
-    /// was refused waits until all others have landed, and they for it.
+    /// A sink makes one batch of what it has, and Kafka refuses a batch as a whole: a block that was
+    /// refused waits until all others have landed, and they for it.
     fn wanted_by_kafka(&self, index: usize, now: Instant) -> Option<Wanted> {
         let mut ready = self.slots.iter().filter(|slot| !slot.rests(now));
         let landed = self.circuit.in_flight() == 0;
@@ -356,10 +394,12 @@ impl Lane {
     /// One block to Kafka; false when there is none, or no room.
     fn send(&mut self, index: usize, now: Instant) -> bool {
         let full =
-            self.queue_full || self.in_flight_bytes + BLOCK_BYTES_MAX > self.kafka.queue_bytes_max;
-        let wanted = self.wanted_by_kafka(index, now);
-        let Some(producer) = self.producer.as_ref().filter(|_| !full) else { return false };
-        let Some(wanted) = wanted.filter(|_| self.circuit.may_send(now)) else { return false };
+            self.queue_full || self.in_flight_bytes + BLOCK_BYTES_MAX > self.limits.queue_bytes_max;
+        let Some(sink) = self.sink.as_ref().filter(|_| !full) else { return false };
+        if !self.circuit.may_send(now) {
+            return false;
+        }
+        let Some(wanted) = self.wanted_by_kafka(index, now) else { return false };
         let slot = &mut self.slots[index];
         let Some(frame) = slot.read(wanted, now) else { return false };
         let Frame { header, bytes } = frame;
@@ -368,7 +408,7 @@ impl Lane {
         let tag = Tag { source: index, sequence, bytes: bytes.len(), generation, sent_at: now };
         self.alone = slot.ledger.next_alone() == Some(sequence);
         slot.ledger.on_sent(sequence);
-        match producer.send(&header, &bytes, tag) {
+        match sink.send(&header, &bytes, tag) {
             Ok(()) => {
                 self.circuit.on_sent(now);
                 self.in_flight_bytes += tag.bytes;
@@ -379,9 +419,9 @@ impl Lane {
                 self.queue_full = self.circuit.in_flight() > 0;
                 false
             }
-            Err(Refusal::Failed(code)) => {
+            Err(Refusal::Failed(failure)) => {
                 self.circuit.on_sent(now);
-                self.on_failed(&tag, code, sign_before_sending(code), now);
+                self.on_failed(&tag, failure, now);
                 true
             }
         }
@@ -408,7 +448,7 @@ impl Lane {
 
     /// Metrics, and the words on `/readyz`.
     fn show(&mut self) {
-        let state = match self.producer {
+        let state = match self.sink {
             Some(_) => self.circuit.state(),
             None => BreakerState::Open,
         };
@@ -430,7 +470,7 @@ impl Lane {
         let why = match (&self.trouble, self.complaint.text()) {
             (Some(trouble), _) => trouble.clone(),
             (None, complaint) if !complaint.is_empty() => complaint,
-            (None, _) => format!("no acknowledgement within {} ms", self.kafka.stall_ms),
+            (None, _) => format!("no acknowledgement within {} ms", self.limits.stall.as_millis()),
         };
         let text = if well {
             format!(
@@ -446,27 +486,15 @@ impl Lane {
         }
     }
 
-    fn pause(&self, now: Instant) -> Duration {
+    fn rest_until(&self, now: Instant) -> Instant {
         let dues = [self.circuit.due(), self.route.due(), self.make_at];
         let rests = self.slots.iter().map(Slot::retry_at);
         let soonest = dues.into_iter().chain(rests).flatten().filter(|due| *due > now).min();
-        soonest.map_or(SLEEP_MAX, |due| (due - now).min(SLEEP_MAX))
+        let longest = now + REST_MAX;
+        soonest.map_or(longest, |due| due.min(longest))
     }
 }
 
-/// A lane that panics is told of while the engine goes on: nobody joins it before the stop. In
-/// builds where a panic aborts, the process ends instead.
-impl Drop for Lane {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        let text = "a lane ended by a panic: its blocks wait in the journal for a restart";
-        tracing::error!(lane = self.index, "{text}");
-        self.idle.store(false, Ordering::Release);
-        for slot in &self.slots {
-            slot.set_acks(false);
-        }
-        self.status.set_lane(self.index, text.to_owned());
-    }
-}
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

@@ -28,7 +28,7 @@ struct Entry {
     fate: Fate,
     /// Kafka refused the batch that it was in: it goes again, as a batch of its own.
     alone: bool,
-    /// Kafka will never take it.
+    /// Kafka will never take it, or never can.
     direct_only: bool,
     /// A copy is with the direct route, whatever else was tried since.
     handed: bool,
@@ -48,10 +48,10 @@ pub struct Ledger {
     /// In the order of their sequences, which may have holes where the journal is damaged. The first
     /// is never done.
     entries: VecDeque<Entry>,
+    /// To be read again, in three parts: what may share a batch, what goes to Kafka alone, and what
+    /// Kafka will never take.
     again: BTreeSet<u64>,
-    /// The part of `again` that goes to Kafka alone.
     again_alone: BTreeSet<u64>,
-    /// The part of `again` that Kafka will never take.
     again_direct: BTreeSet<u64>,
     /// Blocks whose copy is with the direct route.
     handed: usize,
@@ -68,13 +68,7 @@ impl Ledger {
 
     /// The next block for Kafka, of those that may share a batch.
     pub fn next_for_kafka(&self) -> Wanted {
-        let apart = |sequence: &&u64| {
-            self.again_alone.contains(*sequence) || self.again_direct.contains(*sequence)
-        };
-        let mut again = self.again.iter();
-        again
-            .find(|sequence| !apart(sequence))
-            .map_or(Wanted::Unread, |sequence| Wanted::Again(*sequence))
+        self.again.first().map_or(Wanted::Unread, |sequence| Wanted::Again(*sequence))
     }
 
     /// The next block that Kafka gets while it has nothing else.
@@ -84,7 +78,9 @@ impl Ledger {
 
     /// The next block for the direct route while that is the route.
     pub fn next_for_direct(&self) -> Wanted {
-        self.again.first().map_or(Wanted::Unread, |sequence| Wanted::Again(*sequence))
+        let firsts = [&self.again, &self.again_alone, &self.again_direct].map(BTreeSet::first);
+        let first = firsts.into_iter().flatten().min();
+        first.map_or(Wanted::Unread, |sequence| Wanted::Again(*sequence))
     }
 
     /// The next block that can only go the direct way, whatever the route.
@@ -130,12 +126,9 @@ impl Ledger {
         if let Some(at) = self.find(sequence)
             && self.entries[at].fate == Fate::InFlight
         {
-            let entry = &mut self.entries[at];
-            if entry.alone {
-                entry.direct_only = true;
-                self.direct_only += 1;
+            if std::mem::replace(&mut self.entries[at].alone, true) {
+                self.leave_to_direct_alone(at);
             }
-            entry.alone = true;
             self.want_again(at);
         }
     }
@@ -147,12 +140,19 @@ impl Ledger {
         }
     }
 
-    /// The journal cannot give these any more. It has told of it; nothing waits for them.
+    /// The journal cannot give these any more. It has told of it; nothing waits for them, but for
+    /// those of which the direct route has a copy: the last.
     pub fn on_lost(&mut self, first: u64, last: u64) {
-        let lost: Vec<u64> = self.again.range(first..=last).copied().collect();
-        for sequence in lost {
+        let again = [&self.again, &self.again_alone, &self.again_direct];
+        let lost = again.into_iter().flat_map(|part| part.range(first..=last).copied());
+        for sequence in lost.collect::<Vec<u64>>() {
             let at = self.find(sequence).expect("what is to be sent again has an entry");
-            self.finish(at);
+            if self.entries[at].handed {
+                self.give_out(sequence, Fate::Handed);
+                self.leave_to_direct_alone(at);
+            } else {
+                self.finish(at);
+            }
         }
     }
 
@@ -206,11 +206,17 @@ impl Ledger {
     fn want_again(&mut self, at: usize) {
         let entry = &mut self.entries[at];
         entry.fate = Fate::Again;
-        self.again.insert(entry.sequence);
-        if entry.direct_only {
-            self.again_direct.insert(entry.sequence);
-        } else if entry.alone {
-            self.again_alone.insert(entry.sequence);
+        let part = match *entry {
+            Entry { direct_only: true, .. } => &mut self.again_direct,
+            Entry { alone: true, .. } => &mut self.again_alone,
+            _ => &mut self.again,
+        };
+        part.insert(entry.sequence);
+    }
+
+    fn leave_to_direct_alone(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.entries[at].direct_only, true) {
+            self.direct_only += 1;
         }
     }
 

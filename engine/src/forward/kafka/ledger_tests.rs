@@ -69,6 +69,23 @@ fn lost_blocks_are_not_waited_for() {
     assert_eq!((ledger.take_mark(), ledger.next_for_kafka()), (Some(3), Wanted::Again(4)));
 }
 
+/// The direct route's is the last one, so that the mark waits for it.
+#[test]
+fn a_lost_block_that_the_direct_route_has_is_waited_for() {
+    let mut ledger = Ledger::default();
+    ledger.on_handed(1);
+    ledger.on_sent(2);
+    ledger.reclaim_handed();
+    ledger.on_failed(2);
+    ledger.on_lost(1, 2);
+    assert_eq!((ledger.take_mark(), ledger.next_for_kafka()), (None, Wanted::Unread));
+    ledger.reclaim_handed();
+    assert_eq!(ledger.next_for_direct(), Wanted::Unread, "nobody reads it again");
+    ledger.on_direct_done(1);
+    assert_eq!((ledger.take_mark(), ledger.direct_only()), (Some(2), 0));
+    assert!(ledger.is_empty());
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Send,

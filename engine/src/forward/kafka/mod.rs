@@ -6,9 +6,11 @@
 //!                └───► handover ──► the forwarder ──► ClickHouse, when Kafka is long away
 //! ```
 //!
-//! - `lane`, `slot`: the loop, and one journal in it
+//! - `lane`, `slot`: one lane, and one journal in it; pure, so that a simulation can turn them
 //! - `ledger`, `circuit`, `route`, `failure`, `topic_rules`, `trace`: what decides, pure
-//! - `producer`, `topic`: librdkafka; `bell`, `handover`, `status`: between threads
+//! - `sink`: what a lane asks of whoever carries its records, and hears of them
+//! - `lane_thread`: a lane's time and sleep; `producer`, `topic`: librdkafka; `bell`, `handover`,
+//!   `status`: between threads
 //!
 //! Knows a journal only as a [`FrameSource`](super::FrameSource), of shards only who waits.
 //! Invariants: only durable blocks are sent; a block is marked when Kafka has acknowledged it with
@@ -20,9 +22,11 @@ mod circuit;
 mod failure;
 mod handover;
 mod lane;
+mod lane_thread;
 mod ledger;
 mod producer;
 mod route;
+mod sink;
 mod slot;
 mod status;
 mod topic;
@@ -30,22 +34,25 @@ mod topic_rules;
 mod trace;
 
 pub use bell::Bell;
-pub use failure::SendFailure;
-pub use slot::Waiter;
+pub use failure::{Failure, SendFailure, Sign};
+pub use handover::{HandedBlocks, Handover, handover};
+pub use lane::{Lane, LaneLimits, LaneParts, Turn};
+pub use sink::{Complaint, RecordSink, Refusal, Report, Reports, SinkMaker, Tag};
+pub use slot::{Slot, Waiter};
+pub use status::KafkaStatus;
 pub use trace::traceparent;
 
 use super::{BlockSource, FrameSource};
 use crate::admin::Health;
-use crate::config::Config;
+use crate::config::{Config, Kafka};
 use crate::metrics::Metrics;
 use anyhow::Context;
-use lane::{Lane, LaneParts};
-use slot::Slot;
-use status::KafkaStatus;
+use lane_thread::LaneThread;
+use producer::Producer;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use topic::TopicWatch;
 
 /// One journal for the lanes.
@@ -85,20 +92,27 @@ impl KafkaLanes {
         let mut direct: Vec<Box<dyn BlockSource>> = Vec::with_capacity(sources.len());
         for (index, source) in sources.into_iter().enumerate() {
             let lane = index % bells.len();
-            let (handover, handed) = handover::handover(&bells[lane]);
+            let (handover, handed) = handover(&bells[lane]);
             slots[lane].push(Slot::new(source.frames, handover, source.waiter));
             direct.push(Box::new(handed));
         }
         let mut lanes = Vec::with_capacity(bells.len());
         for (index, (slots, bell)) in slots.into_iter().zip(bells).enumerate() {
             let (stop, idle) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
-            let lane = LaneParts {
+            let complaint = Arc::<Complaint>::default();
+            let parts = LaneParts {
                 index,
-                kafka: config.kafka.clone(),
+                limits: lane_limits(&config.kafka),
                 slots,
-                bell: Arc::clone(bell),
                 status: Arc::clone(&status),
                 counters: metrics.lane(index),
+                make_sink: producer_maker(&config.kafka, bell, &complaint),
+                complaint,
+            };
+            let lane = LaneThread {
+                lane: Lane::new(parts),
+                index,
+                bell: Arc::clone(bell),
                 idle: Arc::clone(&idle),
                 stop: Arc::clone(&stop),
             };
@@ -107,7 +121,7 @@ impl KafkaLanes {
             let thread = thread.spawn(move || {
                 // librdkafka's threads have their niceness from the one that makes them.
                 super::be_nice(nice);
-                Lane::new(lane).run();
+                lane.run();
             });
             let thread = Some(thread.context("starting a lane to Kafka")?);
             lanes.push(RunningLane { bell: Arc::clone(bell), stop, idle, thread });
@@ -136,6 +150,25 @@ impl KafkaLanes {
             }
         }
     }
+}
+
+fn lane_limits(kafka: &Kafka) -> LaneLimits {
+    LaneLimits {
+        queue_bytes_max: kafka.queue_bytes_max,
+        breaker_failures: kafka.breaker_failures,
+        open_for: Duration::from_millis(kafka.breaker_open_ms),
+        stall: Duration::from_millis(kafka.stall_ms),
+        direct_after: Duration::from_millis(kafka.direct_insert_after_ms),
+        topic: kafka.topic.clone(),
+    }
+}
+
+fn producer_maker(kafka: &Kafka, bell: &Arc<Bell>, complaint: &Arc<Complaint>) -> SinkMaker {
+    let (kafka, bell, complaint) = (kafka.clone(), Arc::clone(bell), Arc::clone(complaint));
+    Box::new(move |reports| {
+        let producer = Producer::new(&kafka, reports, Arc::clone(&bell), Arc::clone(&complaint))?;
+        Ok(Box::new(producer))
+    })
 }
 
 impl Drop for KafkaLanes {

@@ -1,15 +1,17 @@
-//! One librdkafka producer: its settings, its records, and its reports as plain values.
+//! librdkafka as a lane's [`RecordSink`]: one producer with its settings and its records. Its codes
+//! are sorted here and go no further.
 //!
 //! Reports come on librdkafka's polling thread and go to the lane through a channel, which never
 //! holds more than the producer's queue does. librdkafka copies a block when it is sent and keeps it
 //! until the report.
 
 use super::bell::Bell;
+use super::failure::Failure;
+use super::sink::{Complaint, RecordSink, Refusal, Report, Reports, Tag};
 use super::trace;
 use crate::config::Kafka;
 use anyhow::Context as _;
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 use proto::BlockHeader;
 use proto::limits::BLOCK_BYTES_MAX;
 use proto::names::{RECORD_HEADER_LAYOUT, RECORD_HEADER_TRACE};
@@ -20,8 +22,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 /// A record's headers and framing beside the block.
 pub const RECORD_OVERHEAD_BYTES: usize = 16 * 1024;
@@ -40,43 +41,8 @@ const RECONNECT_MAX_MS: u64 = 1_000;
 const METADATA_REFRESH_MS: u64 = 30_000;
 const TOPIC_PROPAGATION_MS: u64 = 5_000;
 
-/// Which block a record is, and when it was sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Tag {
-    pub source: usize,
-    pub sequence: u64,
-    pub bytes: usize,
-    /// Of the producer: reports of an earlier one count for nothing.
-    pub generation: u64,
-    pub sent_at: Instant,
-}
-
-#[derive(Debug)]
-pub struct Report {
-    pub tag: Tag,
-    /// `Err`: it was not delivered, or nobody knows.
-    pub outcome: Result<(), RDKafkaErrorCode>,
-}
-
-/// The last thing that librdkafka complained of, for people.
-#[derive(Debug, Default)]
-pub struct Complaint(Mutex<String>);
-
-impl Complaint {
-    const CHARS_MAX: usize = 300;
-
-    fn set(&self, text: &str) {
-        let mut stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *stored = text.chars().take(Self::CHARS_MAX).collect();
-    }
-
-    pub fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
 pub struct Context {
-    reports: Sender<Report>,
+    reports: Reports,
     bell: Arc<Bell>,
     complaint: Arc<Complaint>,
 }
@@ -99,12 +65,16 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, tag: Box<Tag>) {
         let outcome = match result {
             Ok(_) => Ok(()),
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
+            Err((error, _)) => Err(Failure::reported(code_of(error))),
         };
         // Nobody listens any more when the lane has ended; the journal keeps the block.
         let _ = self.reports.send(Report { tag: *tag, outcome });
         self.bell.ring();
     }
+}
+
+fn code_of(error: &KafkaError) -> RDKafkaErrorCode {
+    error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)
 }
 
 /// librdkafka says the same about every connection; what it complains of is on `/readyz` too.
@@ -174,14 +144,6 @@ pub fn check_properties(kafka: &Kafka) -> anyhow::Result<()> {
     }
 }
 
-/// Why a record was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The queue is full: wait for reports.
-    Full,
-    Failed(RDKafkaErrorCode),
-}
-
 pub struct Producer {
     inner: ThreadedProducer<Context>,
     topic: String,
@@ -190,7 +152,7 @@ pub struct Producer {
 impl Producer {
     pub fn new(
         kafka: &Kafka,
-        reports: Sender<Report>,
+        reports: Reports,
         bell: Arc<Bell>,
         complaint: Arc<Complaint>,
     ) -> anyhow::Result<Producer> {
@@ -207,9 +169,10 @@ impl Producer {
             .context("cannot make a Kafka producer")?;
         Ok(Producer { inner, topic: kafka.topic.clone() })
     }
+}
 
-    /// Sends one block, header and rows. Its report comes later, once.
-    pub fn send(&self, header: &BlockHeader, block: &Bytes, tag: Tag) -> Result<(), Refusal> {
+impl RecordSink for Producer {
+    fn send(&self, header: &BlockHeader, block: &Bytes, tag: Tag) -> Result<(), Refusal> {
         let layout = header.layout.to_string();
         let trace = trace::traceparent(header.id);
         let headers = OwnedHeaders::new_with_capacity(2)
@@ -218,19 +181,17 @@ impl Producer {
         let record = BaseRecord::<(), [u8], Box<Tag>>::with_opaque_to(&self.topic, Box::new(tag))
             .payload(block)
             .headers(headers);
-        self.inner.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => Refusal::Full,
-            code => Refusal::Failed(code.unwrap_or(RDKafkaErrorCode::Unknown)),
+        self.inner.send(record).map_err(|(error, _)| match code_of(&error) {
+            RDKafkaErrorCode::QueueFull => Refusal::Full,
+            code => Refusal::Failed(Failure::before_sending(code)),
         })
     }
 
-    /// Takes everything back; each record's report says so.
-    pub fn purge(&self) {
+    fn purge(&self) {
         self.inner.purge(PurgeConfig::default().queue().inflight());
     }
 
-    /// Why this producer is of no use any more, if so.
-    pub fn fatal_error(&self) -> Option<String> {
+    fn fatal_error(&self) -> Option<String> {
         self.inner.client().fatal_error().map(|(code, text)| format!("{code}: {text}"))
     }
 }

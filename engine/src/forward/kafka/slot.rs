@@ -19,8 +19,8 @@ pub struct Waiter {
 
 pub struct Slot {
     frames: Box<dyn FrameSource>,
-    pub ledger: Ledger,
-    pub handover: Handover,
+    pub(super) ledger: Ledger,
+    pub(super) handover: Handover,
     /// `None` where no shard appends any more, or none waits for Kafka.
     waiter: Option<Waiter>,
     /// What the source gives next, unless that is the first unread.

@@ -82,14 +82,17 @@ pub(super) fn recover(
             .map_err(io_error("read", &dir.join(CHECKPOINT_FILE)))?;
 
     let forwarded = if checkpoint == CheckpointState::Good { checkpoint_through } else { 0 };
-    let (skipped, first_sequence) = skip_forwarded(storage, &paths, journal_id, forwarded)?;
+    let mut reader = None;
+    let (skipped, first_sequence) =
+        skip_forwarded(storage, &mut reader, &paths, journal_id, forwarded)?;
     let mut found = Vec::with_capacity(paths.len());
     for (number, path) in &paths[skipped.len()..] {
-        let mut reader = FrameReader::open(storage, path).map_err(io_error("open", path))?;
-        let segment = scan_segment(&mut reader, path, *number, journal_id, false)
+        let reader = open_next(&mut reader, storage, path)?;
+        let segment = scan_segment(reader, path, *number, journal_id, false)
             .map_err(io_error("read", path))?;
         found.push(segment);
     }
+    drop(reader);
     let known = Known {
         first_sequence,
         durable_through: checkpoint_through,
@@ -162,6 +165,19 @@ fn remove_half_made(storage: &dyn Storage, dir: &Path) -> Result<(), JournalErro
     Ok(())
 }
 
+/// One window of memory serves all segments in turn.
+fn open_next<'a>(
+    reader: &'a mut Option<FrameReader>,
+    storage: &dyn Storage,
+    path: &Path,
+) -> Result<&'a mut FrameReader, JournalError> {
+    let opened = match reader.take() {
+        Some(last) => last.reopen(storage, path),
+        None => FrameReader::open(storage, path),
+    };
+    Ok(reader.insert(opened.map_err(io_error("open", path))?))
+}
+
 /// A directory without segments gets a new name: nobody knows which sequences the old one has used.
 fn find_id(
     storage: &dyn Storage,
@@ -199,13 +215,14 @@ fn find_id(
 /// them, and that frame's sequence.
 fn skip_forwarded(
     storage: &dyn Storage,
+    reader: &mut Option<FrameReader>,
     paths: &[(u64, PathBuf)],
     journal_id: JournalId,
     forwarded_through: u64,
 ) -> Result<(Vec<Segment>, Option<u64>), JournalError> {
     for index in (1..paths.len()).rev() {
         let path = &paths[index].1;
-        let mut reader = FrameReader::open(storage, path).map_err(io_error("open", path))?;
+        let reader = open_next(reader, storage, path)?;
         let Some(header) = reader.header().map_err(io_error("read", path))? else { continue };
         let Ok((block, _)) = reader.block_at(FRAMES_OFFSET).map_err(io_error("read", path))? else {
             continue;

@@ -44,6 +44,13 @@ impl FrameReader {
         })
     }
 
+    /// The same for another segment, with the memory of this one.
+    pub fn reopen(self, storage: &dyn Storage, path: &Path) -> io::Result<FrameReader> {
+        let file = storage.open(path, Access::Read)?;
+        let bytes = file.bytes()?;
+        Ok(FrameReader { file, bytes, window_start: 0, window_bytes: 0, ..self })
+    }
+
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -84,7 +84,7 @@ impl Batch {
             r#"{{"event_id":"00000000-0000-7000-8000-{number:012x}","event_name":"{name}","user_id":"{user}","timestamp":"{}","properties":{{"n":{number},"p":""#,
             timestamp(number)
         );
-        body.extend(std::iter::repeat_n('x', self.padding));
+        body.push_str(&"x".repeat(self.padding));
         body.push_str("\"}}");
     }
 }

@@ -1,7 +1,7 @@
 //! The engine's process: the real journal and shards on a simulated disk, the forwarder behind them,
 //! and the ways in which a process and its disk can fail.
 
-use crate::batch::{APP, KEY};
+use crate::batch::{APP, KEY, number_of};
 use crate::clock::instant;
 use crate::faults::Fault;
 use crate::forwarding::Forwarding;
@@ -10,11 +10,14 @@ use engine::admin::{Component, Health, Level};
 use engine::config::Config;
 use engine::connection::ConnectionId;
 use engine::journal::simulated_disk::AppendFault;
+use engine::journal::storage::Storage as _;
 use engine::journal::{BootId, Journal, JournalConfig, ShardStatus, Write};
 use engine::keys::{KeyCache, KeySnapshot, Keys};
 use engine::metrics::ShardCounters;
 use engine::shard::{Now, Shard, ShardLimits};
+use proto::BlockHeader;
 use proto::random::SplitMix64;
+use proto::row::Rows;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -37,6 +40,17 @@ pub struct Seat {
     pub links: BTreeMap<ConnectionId, u64>,
     pub status: ShardStatus,
     writes: BTreeMap<u64, Write>,
+    /// When the shard wants its turn though nothing happens.
+    deadline_us: Option<u64>,
+}
+
+/// A durable frame on the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    segment: u64,
+    offset: u64,
+    /// Header and payload.
+    bytes: usize,
 }
 
 /// What stays the same over the restarts of one run.
@@ -50,6 +64,11 @@ pub struct Build {
     backlog_bytes_max: u64,
     checkpoint_interval: Duration,
     keep_forwarded: Duration,
+    pub linger_ms: u64,
+    pub insert_rows_max: usize,
+    pub direct_after_ms: u64,
+    /// A 200 waits for Kafka, but not longer.
+    ack_deadline_us: Option<u64>,
 }
 
 impl Build {
@@ -64,6 +83,10 @@ impl Build {
             backlog_bytes_max: (6 + random.below(10)) * MIB,
             checkpoint_interval: intervals[random.below(3) as usize],
             keep_forwarded: intervals[random.below(3) as usize],
+            linger_ms: random.below(3) * 10,
+            insert_rows_max: [10, 100, 10_000][random.below(3) as usize],
+            direct_after_ms: [200, 1_000, 60_000][random.below(3) as usize],
+            ack_deadline_us: (random.below(2) == 0).then_some(5_000),
         }
     }
 }
@@ -155,17 +178,29 @@ impl World {
                 Arc::clone(&health),
                 Arc::new(ShardCounters::default()),
             );
-            let (links, writes) = (BTreeMap::new(), BTreeMap::new());
-            shards.push(Seat { shard, links, status: opened.status, writes });
+            shards.push((shard, opened.status));
             feeds.push(opened.feed);
         }
         let forwarding = Forwarding::new(self, feeds, health);
+        let watches = forwarding.lanes.as_ref().map(|lanes| lanes.watches.clone());
+        let seat = |(index, (mut shard, status)): (usize, (Shard, ShardStatus))| {
+            if let (Some(watches), Some(deadline_us)) = (&watches, build.ack_deadline_us) {
+                shard = shard.wait_for_delivery(Arc::clone(&watches[index]), deadline_us);
+            }
+            let (links, writes) = (BTreeMap::new(), BTreeMap::new());
+            Seat { shard, links, status, writes, deadline_us: None }
+        };
+        let shards = shards.into_iter().enumerate().map(seat).collect();
         Ok(Engine { journal, shards, forwarding })
     }
 
     fn check_recovery(&mut self, shard: usize, report: &engine::journal::RecoveryReport) {
         self.note("recovered", shard as u64, report.last_sequence);
-        assert!(report.damage.is_empty(), "nothing has rotted: {report:?}");
+        for gap in &report.damage {
+            self.oracle.on_lost(shard, gap.first_sequence, gap.last_sequence);
+        }
+        let headers = &report.damaged_headers;
+        assert!(headers.is_empty(), "headers do not rot here: {report:?}");
         self.oracle.on_recovered(shard, report);
         self.stats.recoveries += 1;
     }
@@ -194,6 +229,7 @@ impl World {
         for (index, seat) in engine.shards.iter().enumerate() {
             let known = self.oracle.journals.get_mut(&index).expect("it was recovered");
             known.durable_through = known.durable_through.max(seat.status.released_through());
+            self.forwarded.insert(index, seat.status.forwarded_through());
             for write in seat.writes.values() {
                 match self.random.below(3) {
                     0 => {}
@@ -207,6 +243,9 @@ impl World {
             }
         }
         let disk = self.disk.fork();
+        if let Some(lanes) = &engine.forwarding.lanes {
+            self.lose_records(lanes);
+        }
         // What the old process would still do on its way out must not reach the disk.
         drop(engine);
         self.disk = disk;
@@ -215,6 +254,7 @@ impl World {
             self.disk.power_cut(seed);
             self.boots += 1;
         }
+        self.rot();
         self.incarnation += 1;
         let links: Vec<u64> = self.links.keys().copied().collect();
         for link in links {
@@ -238,11 +278,26 @@ impl World {
                 self.submit(shard, write);
             }
             moved |= self.perform(shard);
-            if self.engine.is_none() || !moved {
+            if self.engine.is_none() {
                 return;
+            }
+            if !moved {
+                return self.wait_for_deadline(shard);
             }
         }
         panic!("the shard never comes to rest");
+    }
+
+    fn wait_for_deadline(&mut self, shard: usize) {
+        let engine = self.engine.as_mut().expect("asked about just above");
+        let seat = &mut engine.shards[shard];
+        let deadline_us = seat.shard.next_deadline_us();
+        if deadline_us == u64::MAX || seat.deadline_us == Some(deadline_us) {
+            return;
+        }
+        seat.deadline_us = Some(deadline_us);
+        let at = deadline_us.max(self.now_us + 1);
+        self.at(at, Event::ShardWoken(self.incarnation, shard));
     }
 
     fn tell_time(&mut self, shard: usize) {
@@ -278,6 +333,9 @@ impl World {
         }
         self.tell_time(shard);
         let result = write.write_blocking();
+        if result.as_ref().is_ok_and(|written| *written == write.bytes()) {
+            self.remember_frames(shard, &write);
+        }
         let failed = self.shard(shard).on_write_done(write, result).is_err();
         self.note("written", id, u64::from(failed));
         self.pump(shard);
@@ -287,6 +345,60 @@ impl World {
             self.at(at, Event::End(self.incarnation, false));
         }
         self.turn_forwarding();
+    }
+
+    /// Where frames lie that may rot, in the runs in which bits do.
+    fn remember_frames(&mut self, shard: usize, write: &Write) {
+        if !self.faults.is_on(Fault::BitRot) {
+            return;
+        }
+        let (segment, mut offset) = (write.segment().number, write.offset());
+        for frame in write.slices() {
+            let header = BlockHeader::decode(frame).expect("a frame begins with its header");
+            let place = Place { segment, offset, bytes: header.block_bytes() };
+            self.frames.insert((shard, header.id.sequence), place);
+            let vouched = self.vouched.entry(shard).or_default();
+            *vouched = header.durable_through.max(*vouched);
+            offset += frame.len() as u64;
+        }
+    }
+
+    /// While the engine is down a bit flips in a block that is durable, vouched for by a later one,
+    /// and not yet forwarded.
+    fn rot(&mut self) {
+        if !self.strikes(Fault::BitRot) {
+            return;
+        }
+        let still = |world: &World, (shard, sequence): (usize, u64)| {
+            let forwarded = world.forwarded.get(&shard).copied().unwrap_or(0);
+            sequence > forwarded && sequence <= world.vouched[&shard]
+        };
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.retain(|block, _| still(self, *block));
+        if !frames.is_empty() {
+            let index = self.random.below(frames.len() as u64) as usize;
+            let (block, place) = frames.iter().nth(index).map(|(b, p)| (*b, *p)).expect("counted");
+            let bit = self.random.below(place.bytes as u64 * 8);
+            self.flip(block, place, bit);
+        }
+        self.frames = frames;
+    }
+
+    fn flip(&mut self, block: (usize, u64), place: Place, bit: u64) {
+        let (shard, sequence) = block;
+        let path = format!("{ROOT}/shard-{shard:02}/segment-{:020}.jnl", place.segment);
+        let Ok(bytes) = self.disk.read_file(Path::new(&path)) else { return };
+        let start = place.offset as usize;
+        let whole = BlockHeader::decode_block(&bytes[start..start + place.bytes]);
+        // Another block may lie there by now.
+        let Ok((header, payload)) = whole else { return };
+        if header.id.sequence != sequence {
+            return;
+        }
+        self.note("bit rots", shard as u64, sequence);
+        let numbers = Rows::new(payload).map(|row| number_of(&row.expect("a row")).expect("ours"));
+        self.oracle.rotten.insert(block, numbers.collect());
+        self.disk.flip_bit(Path::new(&path), start + (bit / 8) as usize, (bit % 8) as u32);
     }
 
     pub fn on_tick(&mut self) {

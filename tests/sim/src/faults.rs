@@ -47,10 +47,28 @@ pub enum Fault {
     PoisonRow,
     /// The file of dead letters cannot be written for a while.
     DeadFileFails,
+    /// No broker answers for a while.
+    KafkaDown,
+    /// A record takes long.
+    KafkaSlow,
+    /// A record is refused for now, as when its leader has moved.
+    ProduceFails,
+    /// A record arrives, and its producer is told that nobody knows.
+    ProduceUnknown,
+    /// A record arrives twice.
+    ProduceTwice,
+    /// Some records are longer than the topic allows.
+    RecordTooLarge,
+    /// The producer is of no use any more.
+    ProducerFatal,
+    /// A consumer is killed.
+    ConsumerCrash,
+    /// A live consumer is taken for dead.
+    ConsumerFenced,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 21] = [
+    pub const ALL: [Fault; 30] = [
         Fault::Crash,
         Fault::PowerLoss,
         Fault::WriteFails,
@@ -72,6 +90,15 @@ impl Fault {
         Fault::TooManyParts,
         Fault::PoisonRow,
         Fault::DeadFileFails,
+        Fault::KafkaDown,
+        Fault::KafkaSlow,
+        Fault::ProduceFails,
+        Fault::ProduceUnknown,
+        Fault::ProduceTwice,
+        Fault::RecordTooLarge,
+        Fault::ProducerFatal,
+        Fault::ConsumerCrash,
+        Fault::ConsumerFenced,
     ];
 
     /// As `--without` takes it.

@@ -4,9 +4,12 @@
 mod batch;
 mod client;
 mod clock;
+mod consumers;
 mod engine;
 pub mod faults;
 mod forwarding;
+mod kafka;
+mod lanes;
 mod link;
 mod oracle;
 pub mod runner;

@@ -29,8 +29,10 @@ pub struct Oracle {
     pub journals: BTreeMap<usize, JournalKnowledge>,
     /// Events that ClickHouse refused for good.
     pub dead: BTreeSet<u64>,
-    /// Events whose only copy has rotted, and which recovery or the feed have told of.
-    pub rotten: BTreeSet<u64>,
+    /// Blocks whose only copy has rotted, by shard and sequence, and their events.
+    pub rotten: BTreeMap<(usize, u64), Vec<u64>>,
+    /// Those that recovery or the feed has told of.
+    told: BTreeSet<(usize, u64)>,
     pub next_number: u64,
     /// Checksum of every block that was given out.
     contents: BTreeMap<BlockId, u32>,
@@ -82,18 +84,32 @@ impl Oracle {
         }
     }
 
-    pub fn batch_of(&self, number: u64) -> &Batch {
-        let behind = self.batches.partition_point(|batch| batch.first <= number);
-        &self.batches[behind - 1]
+    /// Somebody was told that these acknowledged blocks cannot be read.
+    pub fn on_lost(&mut self, shard: usize, first: u64, last: u64) {
+        for sequence in first..=last {
+            let block = (shard, sequence);
+            assert!(self.rotten.contains_key(&block), "block {block:?} is lost and never rotted");
+            self.told.insert(block);
+        }
+    }
+
+    /// A row is among the dead letters.
+    pub fn on_dead(&mut self, row: &[u8]) {
+        for row in Rows::new(row) {
+            let row = row.expect("a dead row is a row");
+            self.dead.insert(number_of(&row).unwrap_or_else(|error| panic!("{error}")));
+        }
     }
 
     /// Everything came to rest. `stored`: the events in the answers.
     pub fn check_answers(&self, stored: &crate::table::Table) {
+        let told = self.rotten.iter().filter(|(block, _)| self.told.contains(*block));
+        let excused: BTreeSet<u64> = told.flat_map(|(_, numbers)| numbers).copied().collect();
         for batch in &self.batches {
             for number in batch.events() {
                 let (there, dead) = (stored.has(number), self.dead.contains(&number));
                 assert!(!(there && dead), "event {number} is in the table and among the dead");
-                if batch.acknowledged && !there && !dead && !self.rotten.contains(&number) {
+                if batch.acknowledged && !there && !dead && !excused.contains(&number) {
                     panic!("event {number} was acknowledged and is lost: {batch:?}");
                 }
                 assert!(!dead || batch.kind == Kind::Poison, "event {number} is dead for nothing");

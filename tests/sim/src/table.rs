@@ -74,6 +74,17 @@ impl Table {
         Ok(())
     }
 
+    /// Whether it is there and has its table.
+    pub fn ping(&self) -> Result<(), Failure> {
+        match self.mood {
+            Mood::Well | Mood::TooManyParts => Ok(()),
+            Mood::Down => Err(Failure::new(InsertFailure::Retry, Pace::Away, 0, "refused")),
+            Mood::RefusesAll => {
+                Err(Failure::new(InsertFailure::Schema, Pace::Slow, 60, "no table"))
+            }
+        }
+    }
+
     pub fn has(&self, number: u64) -> bool {
         self.events.contains_key(&number)
     }

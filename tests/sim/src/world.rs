@@ -4,13 +4,17 @@
 use crate::batch::START_MS;
 use crate::client::{Client, Patience};
 use crate::clock::SimulatedEnvironment;
-use crate::engine::{Build, Engine};
+use crate::consumers::{CONSUMERS, Consumer};
+use crate::engine::{Build, Engine, Place};
 use crate::faults::{Fault, Faults};
+use crate::forwarding::{Asker, DeadRows};
+use crate::kafka::Kafka;
 use crate::link::Link;
 use crate::oracle::Oracle;
 use crate::table::{Mood, Table};
 use crate::trace::Trace;
 use bytes::Bytes;
+use consumer::worker::Parcel;
 use engine::journal::simulated_disk::SimulatedDisk;
 use proto::random::SplitMix64;
 use std::collections::BTreeMap;
@@ -73,10 +77,24 @@ pub enum Event {
     Client(usize),
     ClientGivesUp(u64, usize),
     TurnForwarding(u64),
-    /// An INSERT reaches ClickHouse: incarnation, delivery, what, whether its answer is lost.
-    InsertArrives(u64, u64, Arc<(Vec<Bytes>, usize, String)>, bool),
-    InsertAnswered(u64, u64, Result<(), proto::insert::Failure>),
+    /// An INSERT reaches ClickHouse: whose, which, what, whether its answer is lost.
+    InsertArrives(Asker, u64, Arc<(Vec<Bytes>, usize, String)>, bool),
+    InsertAnswered(Asker, u64, Result<(), proto::insert::Failure>),
+    Pinged(u64),
+    ShardWoken(u64, usize),
+    RecordArrives(u64, u64),
+    RecordStrays(Bytes),
+    ConsumerStarts,
+    ConsumerEnds(u64),
+    ConsumerTurn(u64),
+    ConsumerProbed(u64),
+    LettersArrive(u64, Parcel),
+    CommitArrives(u64, Vec<(i32, i64)>),
+    SessionEnds(u64),
     Mood(Mood),
+    KafkaReturns,
+    /// The group's coordinator looks around.
+    Group,
     DiskHeals,
     Weather,
     Calm,
@@ -104,7 +122,16 @@ pub struct World {
     pub next_link: u64,
     pub clients: Vec<Client>,
     pub table: Table,
-    pub dead_file_fails: bool,
+    pub dead: DeadRows,
+    /// Not in every run.
+    pub kafka: Option<Kafka>,
+    pub consumers: BTreeMap<u64, Consumer>,
+    pub next_member: u64,
+    /// Durable frames that may rot, by shard and sequence.
+    pub frames: BTreeMap<(usize, u64), Place>,
+    /// For each shard the last sequence that a later frame says was durable.
+    pub vouched: BTreeMap<usize, u64>,
+    pub forwarded: BTreeMap<usize, u64>,
     pub oracle: Oracle,
     pub stats: Stats,
     pub calm: bool,
@@ -124,6 +151,7 @@ pub fn run(plan: &Plan) -> Stats {
         let late = world.calm && at_us > plan.chaos_us + CALM_US_MAX;
         assert!(!late, "not drained {} s after the last fault", CALM_US_MAX / 1_000_000);
     }
+    world.take_dead_rows();
     world.oracle.check_answers(&world.table);
     world.stats.stored = world.table.rows;
     world.stats.steps = world.trace.steps();
@@ -137,6 +165,7 @@ impl World {
         let mut random = SplitMix64::new(plan.seed);
         let faults = Faults::draw(&mut random, &plan.without);
         let build = Build::draw(&mut random);
+        let kafka = (random.below(5) < 3).then(Kafka::new);
         // From a millisecond to a second, evenly on a logarithmic scale.
         let life_us_max = (1_000.0 * 1000_f64.powf(random.unit())) as u64;
         let environment = Arc::new(SimulatedEnvironment::new(random.next_u64()));
@@ -161,7 +190,13 @@ impl World {
             next_link: 0,
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             table: Table::new(),
-            dead_file_fails: false,
+            dead: DeadRows::default(),
+            kafka,
+            consumers: BTreeMap::new(),
+            next_member: 1,
+            frames: BTreeMap::new(),
+            vouched: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
             oracle: Oracle::default(),
             stats: Stats::default(),
             calm: false,
@@ -172,6 +207,10 @@ impl World {
         self.at(0, Event::Start);
         self.at(1_000, Event::Weather);
         self.at(plan.chaos_us, Event::Calm);
+        if self.kafka.is_some() {
+            (0..CONSUMERS).for_each(|_| self.at(500, Event::ConsumerStarts));
+            self.at(1_000, Event::Group);
+        }
         for client in 0..self.clients.len() {
             self.wake_client(client, Patience::Answered);
         }
@@ -222,19 +261,43 @@ impl World {
             Event::TurnForwarding(incarnation) if live && incarnation == self.incarnation => {
                 self.turn_forwarding();
             }
-            Event::End(..) | Event::Tick(_) | Event::WriteDone(..) | Event::TurnForwarding(_) => {}
+            Event::ShardWoken(incarnation, shard) if live && incarnation == self.incarnation => {
+                self.pump(shard);
+            }
+            Event::Pinged(incarnation) if live && incarnation == self.incarnation => {
+                self.on_pinged();
+            }
+            Event::RecordArrives(incarnation, number) if incarnation == self.incarnation => {
+                self.on_record_arrives(number);
+            }
+            Event::End(..)
+            | Event::Tick(_)
+            | Event::WriteDone(..)
+            | Event::TurnForwarding(_)
+            | Event::ShardWoken(..)
+            | Event::Pinged(_)
+            | Event::RecordArrives(..) => {}
+            Event::RecordStrays(bytes) => self.on_record_strays(bytes),
+            Event::ConsumerStarts => self.start_consumer(),
+            Event::ConsumerEnds(member) if !self.calm => self.end_consumer(member),
+            Event::ConsumerEnds(_) => {}
+            Event::ConsumerTurn(member) => self.turn_consumer(member),
+            Event::ConsumerProbed(member) => self.on_consumer_probed(member),
+            Event::LettersArrive(member, parcel) => self.on_letters_arrive(member, parcel),
+            Event::CommitArrives(member, offsets) => self.on_commit_arrives(member, offsets),
+            Event::SessionEnds(member) => self.on_session_ends(member),
+            Event::KafkaReturns => self.return_kafka(),
+            Event::Group => self.look_around(),
             Event::Bytes(link, bytes) => self.on_bytes(link, bytes),
             Event::InputEnds(link) => self.on_input_end(link),
             Event::Sent(link) => self.on_sent(link),
             Event::Client(client) => self.on_client(client),
             Event::ClientGivesUp(link, batch) => self.on_client_gives_up(link, batch),
-            Event::InsertArrives(incarnation, id, insert, loses_answer) => {
-                self.on_insert_arrives(incarnation, id, &insert, loses_answer);
+            Event::InsertArrives(asker, id, insert, loses_answer) => {
+                self.on_insert_arrives(asker, id, &insert, loses_answer);
             }
-            Event::InsertAnswered(incarnation, id, outcome) => {
-                if live && incarnation == self.incarnation {
-                    self.on_insert_answered(id, outcome);
-                }
+            Event::InsertAnswered(asker, id, outcome) => {
+                self.on_insert_answered(asker, id, outcome);
             }
             Event::Mood(mood) => self.table.mood = mood,
             Event::DiskHeals => self.heal_disk(),
@@ -268,9 +331,15 @@ impl World {
             self.disk.set_syncs_fail(fails[0]);
             let used = self.disk.bytes();
             self.disk.set_bytes_max(fails[1].then_some(used));
-            self.dead_file_fails = fails[2];
+            self.dead.set_fails(fails[2]);
             let at = self.now_us + self.between(1_000, 400_000);
             self.at(at, Event::DiskHeals);
+        }
+        if self.kafka.is_some() && self.strikes(Fault::KafkaDown) {
+            self.note("kafka is down", 0, 0);
+            self.kafka.as_mut().expect("asked about just above").is_down = true;
+            let at = self.now_us + self.between(1_000, 1_500_000);
+            self.at(at, Event::KafkaReturns);
         }
         if self.strikes(Fault::ClockJump) {
             let hours = self.between(0, 48) as i64 - 24;
@@ -285,7 +354,23 @@ impl World {
     fn heal_disk(&mut self) {
         self.disk.set_syncs_fail(false);
         self.disk.set_bytes_max(None);
-        self.dead_file_fails = false;
+        self.dead.set_fails(false);
+    }
+
+    fn return_kafka(&mut self) {
+        if let Some(kafka) = &mut self.kafka {
+            kafka.is_down = false;
+        }
+    }
+
+    /// The group, and what keeps consumers fetching.
+    fn look_around(&mut self) {
+        self.fence_somebody();
+        self.rebalance();
+        let members: Vec<u64> = self.consumers.keys().copied().collect();
+        members.into_iter().for_each(|member| self.wake_consumer_soon(member));
+        let at = self.now_us + self.between(5_000, 50_000);
+        self.at(at, Event::Group);
     }
 
     fn become_calm(&mut self) {
@@ -295,6 +380,7 @@ impl World {
         self.table.mood = Mood::Well;
         self.wall_offset_ms = 0;
         self.heal_disk();
+        self.return_kafka();
         self.wake_client(0, Patience::Rested);
         // The last life begins with what the chaos left.
         if self.engine.is_some() {
@@ -305,7 +391,8 @@ impl World {
 
     /// All that is durable is forwarded, but for what came within the last moments.
     pub fn all_placed(&self) -> bool {
-        self.engine.as_ref().is_some_and(|engine| engine.forwarding.is_idle())
+        let consumed = self.kafka.as_ref().is_none_or(Kafka::is_consumed);
+        consumed && self.engine.as_ref().is_some_and(|engine| engine.forwarding.is_idle())
     }
 
     fn is_drained(&self) -> bool {

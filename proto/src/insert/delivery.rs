@@ -273,6 +273,17 @@ impl Delivery {
         });
     }
 
+    /// Of all its rows.
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.payload.len()).sum()
+    }
+
+    /// The blocks as they came: for who takes back a delivery of which nothing was taken.
+    pub fn into_blocks(self) -> Vec<Block> {
+        assert_eq!(self.phase, Phase::Whole, "rows of it have found their place");
+        self.blocks
+    }
+
     pub fn into_dead_rows(self) -> Vec<DeadRow> {
         self.dead
     }

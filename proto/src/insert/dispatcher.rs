@@ -9,6 +9,7 @@ use super::answer::{Failure, InsertFailure};
 use super::delivery::{DeadRow, Delivery, Step};
 use super::witness::Witness;
 use crate::backoff::{Backoff, Pace};
+use crate::block::Block;
 use crate::breaker::{Admission, Breaker, BreakerState};
 use crate::planted::{Planted, is_planted};
 use crate::random::SplitMix64;
@@ -102,6 +103,22 @@ impl Dispatcher {
         if shipment.is_some_and(|shipment| matches!(shipment.state, State::Sent(_))) {
             self.breaker.on_failure(now);
         }
+    }
+
+    /// After [`Progress::Refused`]: the delivery's blocks, to be added again later with that moment.
+    pub fn take_back(&mut self, id: u64) -> Vec<Block> {
+        let shipment = self.shipments.remove(&id).expect("it was refused just now");
+        shipment.delivery.into_blocks()
+    }
+
+    /// Of the rows of this delivery.
+    pub fn bytes_of(&self, id: u64) -> usize {
+        self.shipments.get(&id).map_or(0, |shipment| shipment.delivery.bytes())
+    }
+
+    /// What was taken, and when.
+    pub fn witness(&self) -> &Witness {
+        &self.witness
     }
 
     pub fn len(&self) -> usize {

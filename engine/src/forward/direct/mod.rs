@@ -11,6 +11,7 @@
 //! at most `inserts_in_flight_max` batches, and one more that is full stops the sources.
 
 mod contact;
+mod parked;
 mod slot;
 mod stalls;
 
@@ -19,7 +20,8 @@ use super::{BatchLimits, Batcher, BlockSource};
 use crate::admin::Health;
 use crate::metrics::{ForwardCounters, add, set};
 use contact::Contact;
-use proto::backoff::Backoff;
+use parked::{Parked, ParkingLot};
+use proto::backoff::{Backoff, Pace};
 use proto::breaker::{Breaker, BreakerState};
 use proto::insert::{DeadRow, Delivery, Dispatcher, Failure, Insert, Progress};
 use slot::{Given, Slot};
@@ -32,6 +34,8 @@ use std::time::{Duration, Instant};
 const BLOCKS_PER_TURN: usize = 16;
 /// How long a source, or the file of dead letters, is left alone after a failure.
 const FILE_RETRY: Duration = Duration::from_secs(1);
+/// Refused whole and set aside; together of no more bytes than one batch.
+const PARKED_BATCHES_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 pub struct DirectLimits {
@@ -71,6 +75,9 @@ pub struct DirectForwarder {
     slots: Vec<Slot>,
     batcher: Batcher,
     dispatcher: Dispatcher,
+    parked: ParkingLot,
+    /// How often each batch was refused whole, of those that came back.
+    refusals: BTreeMap<u64, u32>,
     sent: BTreeMap<u64, Sent>,
     /// Their dead rows are not yet in the file, nor are their blocks told.
     unburied: Vec<Arrived>,
@@ -94,6 +101,8 @@ impl DirectForwarder {
             batcher: Batcher::new(limits.batch, slots.len()),
             slots,
             dispatcher: Dispatcher::new(breaker, limits.backoff, seed),
+            parked: ParkingLot::new(limits.batch.bytes_max, PARKED_BATCHES_MAX),
+            refusals: BTreeMap::new(),
             sent: BTreeMap::new(),
             unburied: Vec::new(),
             bury_again_at: None,
@@ -112,6 +121,12 @@ impl DirectForwarder {
     pub fn turn(&mut self, now: Instant, unix_ms: i64, stopping: bool) -> bool {
         self.settle(now, unix_ms);
         self.more = self.pull(now);
+        while self.has_room()
+            && let Some(back) = self.parked.take(now, self.dispatcher.witness())
+        {
+            self.refusals.insert(back.batch, back.times);
+            self.dispatcher.add(back.batch, Delivery::new(back.blocks), Some(back.moment));
+        }
         while self.has_room()
             && let Some(batch) = self.batcher.take(now, stopping)
         {
@@ -143,12 +158,12 @@ impl DirectForwarder {
         let Some(progress) = self.dispatcher.on_outcome(id, &outcome, now) else { return };
         let sent = self.sent.remove(&id).expect("what has an outcome was sent");
         self.show_breaker();
-        let text = match outcome {
+        let (text, pace) = match outcome {
             Ok(()) => {
                 self.count(&sent, now);
                 self.contact.on_answer(now);
                 self.stalls.remove(id);
-                String::new()
+                (String::new(), Pace::Slow)
             }
             Err(failure) => {
                 add(&self.counters.failures[failure.kind as usize], 1);
@@ -157,19 +172,38 @@ impl DirectForwarder {
                 } else {
                     self.contact.on_answer(now);
                 }
-                failure.text
+                (failure.text, failure.pace)
             }
         };
         match progress {
             Progress::Goes => {}
-            Progress::Finished(dead) => self.unburied.push(Arrived { batch: id, dead }),
+            Progress::Finished(dead) => {
+                self.refusals.remove(&id);
+                self.unburied.push(Arrived { batch: id, dead });
+            }
             Progress::Outage { times: outages } => {
                 tracing::warn!(batch = id, outages, error = %text, "INSERT failed");
             }
-            Progress::NeedsHand { .. } | Progress::Refused { .. } => {
+            Progress::NeedsHand { .. } => {
                 self.stalls.add(id, &format!("ClickHouse refuses events: {text}"));
             }
+            Progress::Refused { moment, .. } => {
+                self.stalls.add(id, &format!("ClickHouse refuses events: {text}"));
+                self.park(id, moment, pace, now);
+            }
         }
+    }
+
+    /// Where there is no room for it the batch rests among those on their way.
+    fn park(&mut self, batch: u64, moment: u64, pace: Pace, now: Instant) {
+        let bytes = self.dispatcher.bytes_of(batch);
+        if !self.parked.has_room(bytes) {
+            return;
+        }
+        let times = self.refusals.remove(&batch).unwrap_or(0).saturating_add(1);
+        let until = now + self.dispatcher.pause(pace, times);
+        let blocks = self.dispatcher.take_back(batch);
+        self.parked.park(Parked { batch, blocks, bytes, moment, times, until });
     }
 
     /// Whether ClickHouse shall be asked now whether it is there: true once for each question, whose
@@ -188,7 +222,8 @@ impl DirectForwarder {
         let batch = self.batcher.due().filter(|_| self.has_room());
         let file = self.bury_again_at.filter(|_| !self.unburied.is_empty());
         let rests = self.slots.iter().filter_map(Slot::retry_at);
-        let soonest = [batch, file, self.dispatcher.due()].into_iter().flatten().chain(rests);
+        let parked = self.parked.due().filter(|_| self.has_room());
+        let soonest = [batch, file, parked, self.dispatcher.due()].into_iter().flatten().chain(rests);
         soonest.fold(self.contact.due(), Instant::min)
     }
 

@@ -365,3 +365,57 @@ fn an_outcome_that_comes_twice_counts_once() {
     }
     assert_eq!(stage.counters.rows.load(std::sync::atomic::Ordering::Relaxed), 2);
 }
+
+/// Refuses everything until nothing goes any more.
+fn refuse_all(stage: &mut Stage) {
+    loop {
+        while stage.turn(false) {}
+        stage.send();
+        if stage.under_way.is_empty() {
+            return;
+        }
+        while !stage.under_way.is_empty() {
+            stage.answer_at(0, Refuse);
+        }
+    }
+}
+
+/// Found by the simulation: at little traffic two batches of bad rows alone held every slot, and the
+/// good ones behind them, which would have been the witness, never went.
+#[test]
+fn batches_of_bad_rows_alone_hold_nothing_up() {
+    let mut stage = Stage::new(limits(), 1, 1);
+    (1..=4).for_each(|sequence| stage.give(0, sequence, 2, false));
+    refuse_all(&mut stage);
+    stage.give(0, 5, 2, false);
+    stage.at(150);
+    while stage.turn(false) {}
+    stage.at(300);
+    while stage.turn(false) {}
+    assert_eq!(stage.send(), [[50, 51]], "one of its own kind may be the witness");
+    stage.answer(50, Take);
+    let deadline = stage.start + Duration::from_secs(60);
+    while !stage.forwarder.is_idle() {
+        refuse_all(&mut stage);
+        let due = stage.forwarder.due();
+        assert!(due < deadline, "it never ends");
+        stage.now = stage.now.max(due);
+    }
+    let mut dead = stage.world().dead_rows();
+    dead.sort_unstable();
+    assert_eq!(dead, [10, 11, 20, 21, 30, 31, 40, 41]);
+    assert_eq!(stage.world().sources[0].marked.last(), Some(&5));
+    assert_eq!(stage.says(Component::Forwarder), "");
+}
+
+/// What is set aside is bounded: beyond that the sources wait, as nothing is taken at all.
+#[test]
+fn what_is_refused_whole_is_set_aside_up_to_a_bound() {
+    let mut stage = Stage::new(limits(), 1, 1);
+    (1..=400).for_each(|sequence| stage.give(0, sequence, 2, false));
+    refuse_all(&mut stage);
+    let taken = 400 - stage.world().sources[0].waiting.len();
+    // Two blocks a batch: those aside, two on their way, one or two full ones behind them.
+    assert!(taken <= 2 * (PARKED_BATCHES_MAX + 4), "{taken} blocks are held");
+    assert!(stage.says(Component::Forwarder).contains("refuses"));
+}

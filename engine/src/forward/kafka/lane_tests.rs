@@ -7,7 +7,7 @@ use stage::{
     value,
 };
 
-#[path = "lane_stage.rs"]
+#[path = "tests/lane_stage.rs"]
 mod stage;
 
 fn passing() -> Failure {

@@ -9,6 +9,7 @@
 use crate::record::{Record, Unreadable};
 use bytes::Bytes;
 use proto::Block;
+use proto::planted::{Planted, is_planted};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -247,6 +248,11 @@ impl Partition {
 
     /// What to commit now, once; one commit is under way at a time.
     pub fn take_commit(&mut self, now: Instant) -> Option<i64> {
+        if is_planted(Planted::CommitBeforeInsert)
+            && let Some(range) = &self.in_flight
+        {
+            self.done = range.next_offset;
+        }
         let waits = self.commit_after.is_some_and(|after| now < after);
         let under_way = self.commit_sent > self.committed;
         if waits || under_way || self.done <= self.commit_sent {

@@ -8,7 +8,7 @@ mod journal_support;
 use std::path::Path;
 
 use engine::journal::simulated_disk::SimulatedDisk;
-use engine::journal::{FilledBuffer, Stall, verify_on};
+use engine::journal::{FilledBuffer, Journal, JournalConfig, Stall, verify_on};
 use journal_support::*;
 use proto::limits::BLOCK_PAYLOAD_BYTES_MAX;
 
@@ -268,4 +268,36 @@ fn orphans_are_drained_and_removed() {
     assert_eq!(journal.orphans(0).unwrap(), Vec::<usize>::new());
     assert_eq!(disk.bytes(), 0);
     assert_eq!(journal.disk_bytes().0, 0);
+}
+
+/// Found by the simulation: a start counted a shard's segments only when it came to that shard, and
+/// the spares of those before it went over the limit.
+#[test]
+fn a_start_stays_within_the_limit_of_the_disk() {
+    let disk = SimulatedDisk::default();
+    let limit = 8 * MIB;
+    let open = || {
+        let config = JournalConfig { backlog_bytes_max: Some(limit), ..config(disk.clone()) };
+        Journal::open(Path::new(ROOT), JournalConfig { segments_ahead: 2, ..config }).unwrap()
+    };
+    let journal = open();
+    let mut shards = [journal.open_shard(0).unwrap(), journal.open_shard(1).unwrap()];
+    for round in 0..40 {
+        for shard in &mut shards {
+            if let Ok(room) = shard.appender.room(400_000) {
+                let row = row(round, 400_000);
+                room[..row.len()].copy_from_slice(&row);
+                shard.appender.commit(row.len(), 1);
+                sync(shard);
+            }
+        }
+        journal.keep();
+    }
+    assert_eq!(journal.disk_bytes(), (limit, limit), "it is full");
+    drop((shards, journal));
+    let journal = open();
+    let _first = journal.open_shard(0).unwrap();
+    let _second = journal.open_shard(1).unwrap();
+    journal.keep();
+    assert!(journal.disk_bytes().0 <= limit, "{:?}", journal.disk_bytes());
 }

@@ -257,17 +257,21 @@ impl Journal {
         config.check()?;
         config.storage.create_dir(root).map_err(io_error("create", root))?;
         let lock = RootLock::take(&*config.storage, root)?;
+        // All that is there counts before the first shard makes its spares.
+        let used = segment_bytes_in(&*config.storage, root)?;
         let bytes_max = match config.backlog_bytes_max {
             Some(bytes_max) => bytes_max,
-            None => Self::default_backlog(&*config.storage, root)?,
+            None => Self::default_backlog(&*config.storage, root, used)?,
         };
+        let budget = DiskBudget::new(bytes_max);
+        budget.add(used);
         let shards = Arc::new(Shards::default());
         let keeper = KeeperThread::new(&shards, &config.environment, config.keeper_thread)
             .map_err(io_error("start the keeper of", root))?;
         Ok(Journal {
             root: root.to_path_buf(),
             boot_id: config.boot_id.unwrap_or_else(|| BootId::current(&*config.environment)),
-            budget: Arc::new(DiskBudget::new(bytes_max)),
+            budget: Arc::new(budget),
             keeper,
             shards,
             config,
@@ -276,15 +280,9 @@ impl Journal {
     }
 
     /// Half of what is free when what the journal has already is counted as free.
-    fn default_backlog(storage: &dyn Storage, root: &Path) -> Result<u64, JournalError> {
-        let mut bytes = storage.free_bytes(root).map_err(io_error("measure", root))?;
-        for (_, dir) in shard_dirs(storage, root)? {
-            for (_, path) in recovery::list_segments(storage, &dir)? {
-                let file = storage.open(&path, storage::Access::Read);
-                bytes += file.and_then(|file| file.bytes()).map_err(io_error("measure", &path))?;
-            }
-        }
-        Ok((bytes / 2).min(BACKLOG_BYTES_MAX_DEFAULT))
+    fn default_backlog(storage: &dyn Storage, root: &Path, used: u64) -> Result<u64, JournalError> {
+        let free = storage.free_bytes(root).map_err(io_error("measure", root))?;
+        Ok(((free + used) / 2).min(BACKLOG_BYTES_MAX_DEFAULT))
     }
 
     /// Recovers one shard and begins its next epoch.
@@ -295,9 +293,6 @@ impl Journal {
         storage.sync_dir(&self.root).map_err(io_error("sync", &self.root))?;
         let recovered = self.recover(&dir)?;
         let report = recovered.report;
-        let unused: u64 = recovered.free.iter().map(|(_, bytes)| bytes).sum();
-        let kept: u64 = recovered.segments.iter().map(|segment| segment.bytes).sum();
-        self.budget.add(unused + kept);
         let shared = Arc::new(Shared::new(
             report.last_sequence,
             recovered.forwarded_through,
@@ -379,9 +374,6 @@ impl Journal {
         }
         let recovered = self.recover(&dir)?;
         let report = recovered.report;
-        let unused: u64 = recovered.free.iter().map(|(_, bytes)| bytes).sum();
-        let kept: u64 = recovered.segments.iter().map(|segment| segment.bytes).sum();
-        self.budget.add(unused + kept);
         let shared = Arc::new(Shared::new(
             report.last_sequence,
             recovered.forwarded_through,
@@ -439,6 +431,18 @@ impl Journal {
     pub fn stop(&mut self) {
         self.keeper.stop();
     }
+}
+
+/// Of all shards, those of earlier starts among them.
+fn segment_bytes_in(storage: &dyn Storage, root: &Path) -> Result<u64, JournalError> {
+    let mut bytes = 0;
+    for (_, dir) in shard_dirs(storage, root)? {
+        for (_, path) in recovery::list_segments(storage, &dir)? {
+            let file = storage.open(&path, storage::Access::Read);
+            bytes += file.and_then(|file| file.bytes()).map_err(io_error("measure", &path))?;
+        }
+    }
+    Ok(bytes)
 }
 
 /// Indexes and paths of the shards' directories, in order.

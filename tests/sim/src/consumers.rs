@@ -18,6 +18,9 @@ use std::time::Duration;
 
 /// Members of the group.
 pub const CONSUMERS: usize = 2;
+/// Of all records that a consumer holds, and of the longest one.
+const HELD_BYTES_MAX: usize = 4 << 20;
+const RECORD_BYTES_MAX: usize = 1 << 20;
 /// How long a dead member's partitions stay its own.
 const SESSION_US: u64 = 200_000;
 
@@ -35,7 +38,7 @@ fn limits() -> WorkerLimits {
     let desk = DeskLimits {
         range: RangeLimits { rows_max: 200, bytes_max: 2 << 20, linger: Duration::from_millis(20) },
         inserts_max: 2,
-        bytes_max: 4 << 20,
+        bytes_max: HELD_BYTES_MAX,
         hold_max: Duration::from_millis(50),
     };
     WorkerLimits {
@@ -145,6 +148,8 @@ impl World {
         for _ in 0..10_000 {
             let moved = self.act_for(member) | self.fetch_for(member);
             let Some(consumer) = self.consumers.get(&member) else { return };
+            let held = consumer.worker.held_bytes();
+            assert!(held <= HELD_BYTES_MAX + RECORD_BYTES_MAX, "{held} bytes are held");
             if !moved {
                 if let Some(due) = consumer.worker.next_deadline() {
                     let at = us_of(due).max(self.now_us + 1);
@@ -213,11 +218,11 @@ impl World {
             if consumer.paused.contains(partition) {
                 continue;
             }
-            while let Some(value) = kafka.partitions[partition].get(*next as usize) {
+            while let Some(value) = kafka.record(*partition, *next) {
                 if consumer.worker.intake(now) != Intake::Open {
                     return moved;
                 }
-                consumer.worker.push(now, *partition, *next, value.clone());
+                consumer.worker.push(now, *partition, *next, value);
                 *next += 1;
                 moved = true;
             }

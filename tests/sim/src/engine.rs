@@ -404,6 +404,8 @@ impl World {
     pub fn on_tick(&mut self) {
         let Some(engine) = &self.engine else { return };
         engine.journal.keep();
+        let (used, most) = engine.journal.disk_bytes();
+        assert!(used <= most, "the journal takes {used} bytes of the disk, {most} are allowed");
         for shard in 0..self.build.shards {
             if self.engine.is_none() {
                 return;

@@ -59,6 +59,8 @@ pub enum Fault {
     ProduceTwice,
     /// Some records are longer than the topic allows.
     RecordTooLarge,
+    /// The topic forgets what was consumed.
+    Retention,
     /// The producer is of no use any more.
     ProducerFatal,
     /// A consumer is killed.
@@ -68,7 +70,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 30] = [
+    pub const ALL: [Fault; 31] = [
         Fault::Crash,
         Fault::PowerLoss,
         Fault::WriteFails,
@@ -96,6 +98,7 @@ impl Fault {
         Fault::ProduceUnknown,
         Fault::ProduceTwice,
         Fault::RecordTooLarge,
+        Fault::Retention,
         Fault::ProducerFatal,
         Fault::ConsumerCrash,
         Fault::ConsumerFenced,

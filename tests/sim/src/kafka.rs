@@ -16,6 +16,8 @@ pub struct Kafka {
     pub is_down: bool,
     pub partitions: BTreeMap<i32, Vec<Bytes>>,
     pub committed: BTreeMap<i32, i64>,
+    /// What lies below was there once.
+    low: BTreeMap<i32, i64>,
     /// Member of each partition.
     pub owners: BTreeMap<i32, u64>,
 }
@@ -28,6 +30,21 @@ impl Kafka {
 
     pub fn committed(&self, partition: i32) -> i64 {
         self.committed.get(&partition).copied().unwrap_or(0)
+    }
+
+    /// Forgets what every reader is done with.
+    pub fn forget_consumed(&mut self) {
+        self.low = self.committed.clone();
+    }
+
+    /// The record at an offset; nothing at or behind the end.
+    pub fn record(&self, partition: i32, offset: i64) -> Option<Bytes> {
+        let low = self.low.get(&partition).copied().unwrap_or(0);
+        assert!(
+            offset >= low,
+            "offset {offset} of partition {partition} is read, {low} is committed"
+        );
+        self.partitions[&partition].get(offset as usize).cloned()
     }
 
     pub fn is_consumed(&self) -> bool {

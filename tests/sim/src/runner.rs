@@ -4,7 +4,7 @@
 use crate::faults::Fault;
 use crate::world::{Plan, Stats, run};
 use proto::planted::{Planted, plant};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    /// A plan runs on this thread: its panic is a result, and nobody need hear it.
+    static RUNS_A_PLAN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A plan that fails, and how.
@@ -43,15 +45,17 @@ pub fn attempt(plan: &Plan) -> Result<Stats, String> {
     QUIET.call_once(|| {
         let loud = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let simulated = std::thread::current().name().is_some_and(|name| name == THREAD_NAME);
-            if !simulated {
+            if !RUNS_A_PLAN.get() {
                 return loud(panic);
             }
             LAST_PANIC.with_borrow_mut(|last| *last = panic.to_string());
         }));
     });
     // Whatever the panic has left half done is dropped with the world.
-    catch_unwind(AssertUnwindSafe(|| run(plan))).map_err(|_| LAST_PANIC.with_borrow(String::clone))
+    RUNS_A_PLAN.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(plan)));
+    RUNS_A_PLAN.set(false);
+    outcome.map_err(|_| LAST_PANIC.with_borrow(String::clone))
 }
 
 const THREAD_NAME: &str = "simulated";
@@ -130,8 +134,9 @@ pub fn shrink(failure: &Failure, planted: Option<Planted>) -> Failure {
                 true
             }
         };
-        let mut plan = failure.plan.clone();
-        for fault in Fault::ALL {
+        let mut plan = Plan { printed: false, ..failure.plan.clone() };
+        let others = Fault::ALL.into_iter().filter(|fault| !failure.plan.without.contains(fault));
+        for fault in others {
             let mut less = plan.clone();
             less.without.push(fault);
             if tried(less.clone()) {

@@ -335,6 +335,11 @@ impl World {
             let at = self.now_us + self.between(1_000, 400_000);
             self.at(at, Event::DiskHeals);
         }
+        if self.strikes(Fault::Retention)
+            && let Some(kafka) = &mut self.kafka
+        {
+            kafka.forget_consumed();
+        }
         if self.kafka.is_some() && self.strikes(Fault::KafkaDown) {
             self.note("kafka is down", 0, 0);
             self.kafka.as_mut().expect("asked about just above").is_down = true;

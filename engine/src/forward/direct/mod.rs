@@ -223,7 +223,8 @@ impl DirectForwarder {
         let file = self.bury_again_at.filter(|_| !self.unburied.is_empty());
         let rests = self.slots.iter().filter_map(Slot::retry_at);
         let parked = self.parked.due().filter(|_| self.has_room());
-        let soonest = [batch, file, parked, self.dispatcher.due()].into_iter().flatten().chain(rests);
+        let soonest =
+            [batch, file, parked, self.dispatcher.due()].into_iter().flatten().chain(rests);
         soonest.fold(self.contact.due(), Instant::min)
     }
 

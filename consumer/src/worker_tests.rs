@@ -191,7 +191,7 @@ fn a_range_that_is_refused_whole_comes_again_with_what_is_behind_it() {
     let (inserts, _) = stage.check(&["insert 3"]);
     stage.insert_ends(&inserts[0], &failure(InsertFailure::Refused));
     // A scout is the bad row; the next one is taken, and what is around it tells the rest.
-    let mut letters = Vec::new();
+    let (mut letters, mut taken) = (Vec::new(), false);
     for _ in 0..20 {
         let (_, inserts, parcels) = stage.act();
         letters.extend(parcels);
@@ -200,6 +200,9 @@ fn a_range_that_is_refused_whole_comes_again_with_what_is_behind_it() {
         let has_bad = insert.payloads.iter().any(|rows| rows.starts_with(&bad));
         let outcome = if has_bad { failure(InsertFailure::Refused) } else { Ok(()) };
         stage.insert_ends(insert, &outcome);
+        let stalled = stage.metrics.stalled.get() > 0;
+        taken |= outcome.is_ok();
+        assert_eq!(stalled, !taken, "until something is taken");
     }
     assert_eq!(letters.len(), 1, "the first parcel");
     let letter = &letters[0].letters[0];
@@ -254,6 +257,19 @@ fn a_revocation_is_answered_at_its_deadline_and_the_insert_given_up() {
     stage.insert_ends(&inserts[0], &Ok(()));
     stage.check(&[]);
     assert!(stage.worker.has(1) && !stage.worker.has(0));
+}
+
+#[test]
+fn records_that_are_left_to_the_next_member_are_not_missing() {
+    let mut stage = stage(None);
+    stage.push(0, 0, 1);
+    stage.push(0, 3, 1);
+    assert_eq!(stage.metrics.offset_gaps.get(), 1, "a gap");
+    stage.push(0, 4, 10);
+    let (inserts, _) = stage.check(&["insert 2"]);
+    stage.worker.revoke(stage.now, vec![0]);
+    assert!(!stage.worker.push(stage.now, 0, 5, record(6, 0..1).into()));
+    assert_eq!((inserts.len(), stage.metrics.offset_gaps.get()), (1, 1));
 }
 
 #[test]

@@ -159,33 +159,44 @@ fn url_is_decoded_once(query: &str) {
         assert!(!names_of_the_protocol.contains(&name.as_str()), "{name} as a setting");
         assert!(!name.starts_with("param_"), "{name} as a setting");
     }
-    let written_otherwise: Vec<String> = query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            format!("{}={}", all_escaped(name), all_escaped(value))
-        })
+    let pairs = || query.split('&').filter(|pair| !pair.is_empty());
+    let read_plainly: Vec<(Vec<u8>, Vec<u8>)> = pairs()
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (plain(name), plain(value)))
+        .collect();
+    let bound = read_plainly.iter().filter_map(|(name, value)| {
+        let name = name.strip_prefix(b"param_")?;
+        Some((String::from_utf8(name.to_vec()).expect("names are UTF-8"), value.clone()))
+    });
+    assert_eq!(params.request.params, bound.collect::<Vec<_>>());
+    let written_otherwise: Vec<String> = read_plainly
+        .iter()
+        .map(|(name, value)| format!("{}={}", all_escaped(name), all_escaped(value)))
         .collect();
     let again = url_params::parse(&written_otherwise.join("&"));
     assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, Exception>(params)));
 }
 
-fn all_escaped(text: &str) -> String {
-    let (mut out, mut rest) = (String::new(), text.as_bytes());
+/// Of a text that was decoded already, so that each `%` has its digits.
+fn plain(text: &str) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((byte, after)) = rest.split_first() {
-        let (plain, after) = match byte {
-            b'+' => (b' ', after),
-            b'%' => {
-                let digits = std::str::from_utf8(&after[..2]).expect("two digits were there");
-                (u8::from_str_radix(digits, 16).expect("hexadecimal"), &after[2..])
-            }
-            byte => (*byte, after),
-        };
-        out.push_str(&format!("%{plain:02X}"));
         rest = after;
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                rest = &after[2..];
+                let digits = std::str::from_utf8(&after[..2]).expect("two digits were there");
+                u8::from_str_radix(digits, 16).expect("hexadecimal")
+            }
+            byte => *byte,
+        });
     }
     out
+}
+
+fn all_escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 fn statement_is_cut(text: &[u8]) {

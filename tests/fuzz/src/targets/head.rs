@@ -63,7 +63,7 @@ pub const TARGET: Target = Target {
         b"\0",
     ],
     input_bytes_max: 1_500,
-    test_cases: 30_000,
+    test_cases: 50_000,
 };
 
 type Outcome = Result<Option<Head>, Reject>;

@@ -198,26 +198,49 @@ impl Edited {
     /// The highest sequence that something whole says was durable: a frame that was acknowledged, a
     /// segment's header, or the checkpoint.
     pub fn vouched_through(&self, history: &History) -> u64 {
+        let is_acknowledged =
+            |frame: &&Frame| history.acknowledged.values().any(|block| *block == frame.bytes);
+        let of_frames = |frames: Vec<Frame>| {
+            let acknowledged = frames.iter().filter(is_acknowledged);
+            acknowledged.map(|frame| frame.header.durable_through).max().unwrap_or(0)
+        };
+        self.of_small_files_and_headers()
+            .chain(self.whole_frames().map(of_frames))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Nothing whole says of a higher sequence that it was durable. Before a later start's first frame
+    /// all is durable or was dropped for good.
+    pub fn vouched_at_most(&self) -> u64 {
+        let all: Vec<Frame> = self.whole_frames().flatten().collect();
+        let first_epoch = 1;
+        let of_frame = |frame: &Frame| {
+            let begins =
+                if frame.header.id.epoch > first_epoch { frame.header.id.sequence - 1 } else { 0 };
+            frame.header.durable_through.max(begins)
+        };
+        self.of_small_files_and_headers().chain(all.iter().map(of_frame)).max().unwrap_or(0)
+    }
+
+    fn whole_frames(&self) -> impl Iterator<Item = Vec<Frame>> {
+        self.pairs().filter(|(name, ..)| is_segment(name)).map(|(_, _, now)| frames_of(now))
+    }
+
+    fn of_small_files_and_headers(&self) -> impl Iterator<Item = u64> {
         let number = |bytes: &[u8], at: usize| {
             u64::from_le_bytes(*bytes[at..].first_chunk().expect("a header has eight bytes here"))
         };
-        let of_file = |(name, before, now): (&Path, &[u8], &[u8])| {
-            if name == Path::new(CHECKPOINT_FILE) {
-                return if before == now { number(now, FORWARDED_OFFSET) } else { 0 };
+        self.pairs().map(move |(name, before, now)| {
+            let is_same = |bytes: usize| before.get(..bytes) == now.get(..bytes);
+            if name == Path::new(CHECKPOINT_FILE) && is_same(before.len()) {
+                number(now, FORWARDED_OFFSET)
+            } else if is_segment(name) && is_same(SEGMENT_HEADER_BYTES) {
+                number(now, FLOOR_OFFSET).max(1) - 1
+            } else {
+                0
             }
-            if !is_segment(name) {
-                return 0;
-            }
-            let is_same = before[..SEGMENT_HEADER_BYTES] == now[..SEGMENT_HEADER_BYTES];
-            let floor = if is_same { number(now, FLOOR_OFFSET).max(1) - 1 } else { 0 };
-            let frames = frames_of(now);
-            let vouching = frames
-                .iter()
-                .filter(|frame| history.acknowledged.values().any(|block| *block == frame.bytes))
-                .map(|frame| frame.header.durable_through);
-            vouching.max().unwrap_or(0).max(floor)
-        };
-        self.pairs().map(of_file).max().unwrap_or(0)
+        })
     }
 }
 

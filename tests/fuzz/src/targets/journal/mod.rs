@@ -6,8 +6,8 @@
 //! start says the same as the first; what is acknowledged after a start is there at the next one.
 //!
 //! Where bytes were damaged in place: no block is given that was not acknowledged; one that is whole is
-//! given; one that is not is reported as damage as soon as anything whole vouches for it, never
-//! taken for a torn tail. One place is left out: see [`Edited::hides_where_a_start_began`].
+//! given; one that is not is reported as damage as soon as anything whole vouches for it, and is a torn
+//! tail where nothing does. One place is left out: see [`Edited::hides_where_a_start_began`].
 
 mod disk;
 mod history;
@@ -208,6 +208,10 @@ fn damage_is_told_from_a_torn_tail(
         assert!(is_known, "block {sequence} was never acknowledged");
     }
     let vouched_through = edited.vouched_through(history);
+    let vouched_at_most = edited.vouched_at_most();
+    for gap in damage {
+        assert!(gap.last_sequence <= vouched_at_most, "a torn tail is called damage: {gap:?}");
+    }
     for (sequence, block) in &history.acknowledged {
         let (sequence, is_whole) = (*sequence, edited.holds(block));
         let is_read = given.blocks.contains_key(&sequence);

@@ -30,6 +30,8 @@ const TICK_US: u64 = 50_000;
 
 pub struct Engine {
     pub journal: Journal,
+    /// A loss of power may bring back what was removed.
+    disk_bytes_at_start: u64,
     pub shards: Vec<Seat>,
     pub forwarding: Forwarding,
 }
@@ -162,6 +164,7 @@ impl World {
             ..JournalConfig::default()
         };
         let journal = Journal::open(Path::new(ROOT), config)?;
+        let (disk_bytes_at_start, _) = journal.disk_bytes();
         let health = Health::new(build.shards);
         health.set(Component::Keys, Level::Ok, "");
         let (mut shards, mut feeds) = (Vec::new(), Vec::new());
@@ -191,17 +194,17 @@ impl World {
             Seat { shard, links, status, writes, deadline_us: None }
         };
         let shards = shards.into_iter().enumerate().map(seat).collect();
-        Ok(Engine { journal, shards, forwarding })
+        Ok(Engine { journal, disk_bytes_at_start, shards, forwarding })
     }
 
     fn check_recovery(&mut self, shard: usize, report: &engine::journal::RecoveryReport) {
         self.note("recovered", shard as u64, report.last_sequence);
+        self.oracle.on_recovered(shard, report);
         for gap in &report.damage {
-            self.oracle.on_lost(shard, gap.first_sequence, gap.last_sequence);
+            self.oracle.on_lost(shard, gap.first_sequence, gap.last_sequence, report);
         }
         let headers = &report.damaged_headers;
         assert!(headers.is_empty(), "headers do not rot here: {report:?}");
-        self.oracle.on_recovered(shard, report);
         self.stats.recoveries += 1;
     }
 
@@ -229,7 +232,8 @@ impl World {
         for (index, seat) in engine.shards.iter().enumerate() {
             let known = self.oracle.journals.get_mut(&index).expect("it was recovered");
             known.durable_through = known.durable_through.max(seat.status.released_through());
-            self.forwarded.insert(index, seat.status.forwarded_through());
+            let forwarded = seat.status.forwarded_through();
+            known.forwarded_through = known.forwarded_through.max(forwarded);
             for write in seat.writes.values() {
                 match self.random.below(3) {
                     0 => {}
@@ -370,7 +374,7 @@ impl World {
             return;
         }
         let still = |world: &World, (shard, sequence): (usize, u64)| {
-            let forwarded = world.forwarded.get(&shard).copied().unwrap_or(0);
+            let forwarded = world.oracle.journals[&shard].forwarded_through;
             sequence > forwarded && sequence <= world.vouched[&shard]
         };
         let mut frames = std::mem::take(&mut self.frames);
@@ -405,6 +409,7 @@ impl World {
         let Some(engine) = &self.engine else { return };
         engine.journal.keep();
         let (used, most) = engine.journal.disk_bytes();
+        let most = most.max(engine.disk_bytes_at_start);
         assert!(used <= most, "the journal takes {used} bytes of the disk, {most} are allowed");
         for shard in 0..self.build.shards {
             if self.engine.is_none() {

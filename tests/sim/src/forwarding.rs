@@ -202,7 +202,7 @@ impl World {
             self.oracle.on_block(shard, &header, &frame.into_block().payload);
         }
         for (shard, first, last) in lost {
-            self.oracle.on_lost(shard, first, last);
+            self.oracle.on_lost(shard, first, last, &"the feed");
         }
     }
 

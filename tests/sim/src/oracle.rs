@@ -12,6 +12,7 @@ use crc32c::crc32c;
 use proto::row::Rows;
 use proto::{BlockHeader, BlockId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 /// What is known of one shard's journal.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct JournalKnowledge {
     pub id: Option<[u8; 16]>,
     /// All up to here was durable when the process ended.
     pub durable_through: u64,
+    /// All up to here has arrived.
+    pub forwarded_through: u64,
     /// Where each epoch ended, by the recovery that closed it.
     pub ends: BTreeMap<u64, u64>,
 }
@@ -50,10 +53,10 @@ impl Oracle {
     pub fn on_recovered(&mut self, shard: usize, report: &engine::journal::RecoveryReport) {
         let known = self.journals.entry(shard).or_default();
         let id = report.journal_id.0;
-        if known.durable_through > 0 {
-            assert_eq!(known.id, Some(id), "a journal that holds blocks keeps its name");
-        } else if known.id != Some(id) {
-            known.ends.clear();
+        if known.id != Some(id) {
+            let needed = known.durable_through > known.forwarded_through;
+            assert!(!needed, "a journal that holds blocks has lost its name: {known:?}");
+            *known = JournalKnowledge::default();
         }
         known.id = Some(id);
         let durable = known.durable_through;
@@ -85,10 +88,14 @@ impl Oracle {
     }
 
     /// Somebody was told that these acknowledged blocks cannot be read.
-    pub fn on_lost(&mut self, shard: usize, first: u64, last: u64) {
+    pub fn on_lost(&mut self, shard: usize, first: u64, last: u64, by: &dyn Debug) {
         for sequence in first..=last {
             let block = (shard, sequence);
-            assert!(self.rotten.contains_key(&block), "block {block:?} is lost and never rotted");
+            let rotten = self.rotten.contains_key(&block);
+            // Where something bad opens the oldest segment nobody knows how far it reached: what
+            // has arrived may be called lost, too.
+            let arrived = sequence <= self.journals[&shard].forwarded_through;
+            assert!(rotten || arrived, "block {block:?} is lost and never rotted: {by:?}");
             self.told.insert(block);
         }
     }
@@ -110,7 +117,11 @@ impl Oracle {
                 let (there, dead) = (stored.has(number), self.dead.contains(&number));
                 assert!(!(there && dead), "event {number} is in the table and among the dead");
                 if batch.acknowledged && !there && !dead && !excused.contains(&number) {
-                    panic!("event {number} was acknowledged and is lost: {batch:?}");
+                    let rotten = self.rotten.iter().find(|(_, numbers)| numbers.contains(&number));
+                    let rotten = rotten.map(|(block, _)| block);
+                    panic!(
+                        "event {number} was acknowledged and is lost: {batch:?}, rotten: {rotten:?}"
+                    );
                 }
                 assert!(!dead || batch.kind == Kind::Poison, "event {number} is dead for nothing");
                 let may_be = batch.acknowledged || batch.open || batch.under_way > 0;

@@ -131,7 +131,6 @@ pub struct World {
     pub frames: BTreeMap<(usize, u64), Place>,
     /// For each shard the last sequence that a later frame says was durable.
     pub vouched: BTreeMap<usize, u64>,
-    pub forwarded: BTreeMap<usize, u64>,
     pub oracle: Oracle,
     pub stats: Stats,
     pub calm: bool,
@@ -196,7 +195,6 @@ impl World {
             next_member: 1,
             frames: BTreeMap::new(),
             vouched: BTreeMap::new(),
-            forwarded: BTreeMap::new(),
             oracle: Oracle::default(),
             stats: Stats::default(),
             calm: false,

@@ -427,3 +427,98 @@ proptest! {
         prop_assert_eq!(drain(&mut shard.feed), (expected, vec![(hit, hit)]));
     }
 }
+
+fn segments(disk: &SimulatedDisk) -> Vec<u64> {
+    let names = disk.list(&Path::new(ROOT).join("shard-00")).unwrap();
+    let number = |name: &String| name.strip_prefix("segment-")?.strip_suffix(".jnl")?.parse().ok();
+    names.iter().filter_map(number).collect()
+}
+
+/// Three starts of three, three and one blocks; gives the numbers of the segments that they wrote.
+fn three_starts(disk: &SimulatedDisk) -> [u64; 3] {
+    let mut written = [0; 3];
+    for (start, numbers) in [(0, 1..=3), (1, 4..=6), (2, 7..=7)] {
+        let (_journal, mut shard) = open(disk);
+        let before = segments(disk);
+        for number in numbers {
+            assert_eq!(commit(&mut shard, number, 300), number);
+            sync(&mut shard);
+        }
+        let found = before.iter().find(|number| {
+            let bytes = disk.read_file(&segment_path(**number)).unwrap();
+            proto::BlockHeader::decode(&bytes[4096..])
+                .is_ok_and(|header| header.id.epoch == start as u64 + 1)
+        });
+        written[start] = *found.expect("the start has written to one of its segments");
+    }
+    written
+}
+
+/// Found by the simulation: with its predecessors removed and the checkpoint of another boot, nothing
+/// was said of the oldest segment when none of its frames could be read.
+#[test]
+fn an_oldest_segment_without_a_readable_frame_is_told_of() {
+    let disk = SimulatedDisk::default();
+    let [first, second, _] = three_starts(&disk);
+    disk.remove(&segment_path(first)).unwrap();
+    for index in 0..3 {
+        disk.flip_bit(&segment_path(second), frame_offset(index) + 70, 0);
+    }
+    let (_journal, mut shard) = open(&disk);
+    assert_eq!(shard.report.damaged_blocks(), 3, "{:?}", shard.report);
+    assert_eq!(drain(&mut shard.feed), (vec![7], vec![(4, 6)]));
+}
+
+/// The same segment, never written to: a spare that outlived what was in use before it.
+#[test]
+fn an_oldest_segment_that_was_never_used_is_no_damage() {
+    let disk = SimulatedDisk::default();
+    let [first, second, _] = three_starts(&disk);
+    disk.remove(&segment_path(first)).unwrap();
+    for index in 0..3 {
+        disk.erase_page(&segment_path(second), frame_offset(index));
+    }
+    let (_journal, mut shard) = open(&disk);
+    assert_eq!(shard.report.damaged_blocks(), 0, "{:?}", shard.report);
+    assert_eq!(drain(&mut shard.feed), (vec![7], vec![]));
+}
+
+/// Found by fuzzing: the beginning of a later start is unreadable, header and first frame, and the
+/// earlier one ends in a block that was dropped. It must not come back in another's place.
+#[test]
+fn a_dropped_block_never_takes_the_place_of_a_damaged_one() {
+    let disk = SimulatedDisk::default();
+    let (journal, mut shard) = synced(&disk, 2);
+    let mut chain = Vec::new();
+    for number in [101, 102] {
+        let mut buffer = shard.appender.take_buffer().unwrap();
+        let row = row(number, 300);
+        buffer.payload_mut()[..row.len()].copy_from_slice(&row);
+        chain.push(engine::journal::FilledBuffer { buffer, written: row.len(), rows: 1 });
+    }
+    shard.appender.append_chain(chain).map_err(|(stall, _)| stall).unwrap();
+    // Its first block reaches the disk, its last one does not.
+    let write = shard.appender.next_write().unwrap();
+    disk.fault_next_append(AppendFault::Short { pages: 1 });
+    write.write_blocking().unwrap();
+    drop((journal, shard, write));
+
+    let disk = disk.fork();
+    let (journal, mut shard) = open(&disk);
+    assert_eq!((shard.report.last_sequence, shard.report.dropped_blocks), (2, 1));
+    let before = segments(&disk);
+    for number in 3..=5 {
+        assert_eq!(commit(&mut shard, number, 300), number);
+        sync(&mut shard);
+    }
+    drop((journal, shard));
+    let used = before.into_iter().find(|number| {
+        let bytes = disk.read_file(&segment_path(*number)).unwrap();
+        proto::BlockHeader::decode(&bytes[4096..]).is_ok_and(|header| header.id.epoch == 2)
+    });
+    let used = segment_path(used.unwrap());
+    disk.flip_bit(&used, 40, 0);
+    disk.flip_bit(&used, frame_offset(0) + 70, 0);
+    let (_journal, mut shard) = open(&disk);
+    assert_eq!(drain(&mut shard.feed), (vec![1, 2, 4, 5], vec![(3, 3)]), "{:?}", shard.report);
+}

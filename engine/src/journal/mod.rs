@@ -31,7 +31,8 @@
 //!
 //! A torn tail needs no erasing: the next epoch's first floor says where this one ends, for ever.
 //! A chain whose last block is behind the end is dropped whole. Not told apart from a torn tail:
-//! bits that rot in the very last writes before a crash, which nothing later vouches for.
+//! bits that rot in the very last writes before a crash, which nothing later vouches for. Nor, after a
+//! reboot, an oldest segment of which not even a frame's header can be read from one never used.
 
 mod appender;
 mod buffer;

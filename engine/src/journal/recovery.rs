@@ -228,6 +228,7 @@ fn skip_forwarded(
             continue;
         };
         if header.journal_id == journal_id
+            && header.number == paths[index].0
             && block.id.journal_id == journal_id
             && block.id.epoch == header.epoch
             && block.id.sequence >= header.sequence_floor

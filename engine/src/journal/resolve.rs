@@ -74,7 +74,7 @@ pub fn resolve(found: &[FoundSegment], known: Known) -> Resolved {
         at: 0,
     };
     for group in groups(&epochs) {
-        let cut = found.get(group.end).and_then(exact_first_sequence);
+        let cut = Cut::before(found.get(group.end));
         walk.epoch(group, cut);
     }
     let end = walk.expected.unwrap_or(known.durable_through + 1) - 1;
@@ -117,21 +117,43 @@ fn first_of_all(found: &[FoundSegment]) -> Option<u64> {
     found.first().filter(|segment| segment.number == 1).map(|_| 1)
 }
 
-/// Of the first segment of an epoch.
-fn exact_first_sequence(segment: &FoundSegment) -> Option<u64> {
-    match segment.header {
-        Some(header) => Some(header.sequence_floor),
-        None => segment.runs.first().map(|run| run.first_sequence),
+/// Where the epoch after the one in question begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// There is none, or nothing of its beginning can be read.
+    Unknown,
+    /// The start that began there took all below it for good.
+    At(u64),
+    /// Its first frame is not readable, nor its header: here, or before.
+    AtMost(u64),
+}
+
+impl Cut {
+    /// `next`: the first segment of the epoch behind.
+    fn before(next: Option<&FoundSegment>) -> Cut {
+        let Some(next) = next else { return Cut::Unknown };
+        match (next.header, next.runs.first()) {
+            (Some(header), _) => Cut::At(header.sequence_floor),
+            (None, Some(run)) if run.offset == FRAMES_OFFSET => Cut::At(run.first_sequence),
+            (None, Some(run)) => Cut::AtMost(run.first_sequence),
+            (None, None) => Cut::Unknown,
+        }
+    }
+
+    /// No frame of the epoch from there on counts.
+    fn bound(self) -> Option<u64> {
+        match self {
+            Cut::Unknown => None,
+            Cut::At(cut) | Cut::AtMost(cut) => Some(cut),
+        }
     }
 }
 
 impl Walk<'_> {
-    /// `cut`: where the epoch after this one begins; None for the last.
-    fn epoch(&mut self, group: Range<usize>, cut: Option<u64>) {
+    fn epoch(&mut self, group: Range<usize>, cut: Cut) {
         let durable_through = match cut {
-            // The start that began at `cut` took all below it for good.
-            Some(cut) => cut - 1,
-            None => self.found[group.clone()]
+            Cut::At(cut) => cut - 1,
+            Cut::AtMost(_) | Cut::Unknown => self.found[group.clone()]
                 .iter()
                 .map(|segment| segment.durable_through.max(segment.sequence_floor().max(1) - 1))
                 .fold(self.known.durable_through, u64::max),
@@ -140,18 +162,35 @@ impl Walk<'_> {
         for index in group.clone() {
             let found = self.found;
             for run in &found[index].runs {
-                ended = ended || !self.accept(index, *run, cut, durable_through);
+                ended = ended || !self.accept(index, *run, cut.bound(), durable_through);
                 if ended {
                     self.dropped_blocks += run.last_sequence - run.first_sequence + 1;
                 }
             }
+        }
+        if let Cut::AtMost(_) = cut
+            && let Some(expected) = self.expected
+        {
+            // The start behind it dropped an unfinished chain; where it began does not say so now.
+            self.expected = Some(self.trim_incomplete_chain(expected - 1) + 1);
+        }
+        if self.expected.is_none()
+            && let Cut::At(cut) = cut
+        {
+            let broken = group.clone().filter_map(|index| self.found[index].broken_from);
+            self.expected = broken.min().filter(|first| *first < cut);
         }
         if let Some(expected) = self.expected.or(self.known.next_to_forward)
             && expected <= durable_through
         {
             self.report(expected, durable_through, group.end - 1);
         }
-        self.expected = cut.or(Some(self.expected.unwrap_or(0).max(durable_through + 1)));
+        self.expected = match cut {
+            Cut::At(cut) => Some(cut),
+            Cut::AtMost(_) | Cut::Unknown => {
+                Some(self.expected.unwrap_or(0).max(durable_through + 1))
+            }
+        };
     }
 
     /// False: the log ends before this run.

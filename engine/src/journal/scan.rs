@@ -119,6 +119,8 @@ pub struct FoundSegment {
     /// The header's, or that of the first frame where there is no header.
     pub epoch: u64,
     pub runs: Vec<FoundRun>,
+    /// The lowest sequence of a frame of this segment's whose header can be read, and not its rows.
+    pub broken_from: Option<u64>,
     /// The highest of its frames' `durable_through`.
     pub durable_through: u64,
     pub blocks: u64,
@@ -178,6 +180,7 @@ pub fn scan_segment(
         header,
         epoch: header.map_or(0, |header| header.epoch),
         runs: Vec::new(),
+        broken_from: None,
         durable_through: 0,
         blocks: 0,
         rows: 0,
@@ -208,7 +211,17 @@ pub fn scan_segment(
                 found.add(offset, &block);
                 offset += frame_bytes(block.block_bytes()) as u64;
             }
-            Ok(_) | Err(_) => offset += PAGE_BYTES as u64,
+            Ok(_) => offset += PAGE_BYTES as u64,
+            Err(_) => {
+                if let Ok(broken) = reader.peek_at(offset)?
+                    && belongs(&broken)
+                {
+                    let sequence = broken.id.sequence;
+                    found.broken_from =
+                        Some(found.broken_from.map_or(sequence, |at| at.min(sequence)));
+                }
+                offset += PAGE_BYTES as u64;
+            }
         }
     }
     Ok(found)

@@ -154,6 +154,14 @@ impl SimulatedDisk {
         content.pages[offset / PAGE_BYTES] = page_of(&page);
     }
 
+    /// The page at an aligned offset becomes zeros.
+    pub fn erase_page(&self, path: &Path, offset: usize) {
+        let mut state = self.state();
+        let id = state.names[path];
+        let content = state.contents.get_mut(&id).expect("a name has its content");
+        content.pages[offset / PAGE_BYTES] = None;
+    }
+
     /// The disk as it is now, apart from what still has the old one open: what a killed process
     /// leaves behind.
     pub fn fork(&self) -> SimulatedDisk {

@@ -16,6 +16,7 @@ use engine::keys::{KeyCache, KeySnapshot, Keys};
 use engine::metrics::ShardCounters;
 use engine::shard::{Now, Shard, ShardLimits};
 use proto::BlockHeader;
+use proto::block::HEADER_BYTES;
 use proto::random::SplitMix64;
 use proto::row::Rows;
 use std::collections::BTreeMap;
@@ -382,7 +383,10 @@ impl World {
         if !frames.is_empty() {
             let index = self.random.below(frames.len() as u64) as usize;
             let (block, place) = frames.iter().nth(index).map(|(b, p)| (*b, *p)).expect("counted");
-            let bit = self.random.below(place.bytes as u64 * 8);
+            // Behind the header: where nothing of the oldest segment can be read, headers neither,
+            // nobody can tell it from one that was never used.
+            let rows = (place.bytes - HEADER_BYTES) as u64;
+            let bit = HEADER_BYTES as u64 * 8 + self.random.below(rows * 8);
             self.flip(block, place, bit);
         }
         self.frames = frames;

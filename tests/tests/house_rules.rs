@@ -24,6 +24,35 @@ const UNSAFE_ALLOWED: [&str; 8] = [
     "bench/benches/",
 ];
 
+/// What the simulation runs: here time, randomness and threads come from outside alone.
+const SIMULATED: [&str; 19] = [
+    "proto/src/",
+    "engine/src/connection.rs",
+    "engine/src/feed_source.rs",
+    "engine/src/http/",
+    "engine/src/inflate.rs",
+    "engine/src/json/",
+    "engine/src/journal/",
+    "engine/src/shard/",
+    "engine/src/forward/batcher.rs",
+    "engine/src/forward/direct/",
+    "engine/src/forward/source.rs",
+    "engine/src/forward/kafka/circuit.rs",
+    "engine/src/forward/kafka/lane.rs",
+    "engine/src/forward/kafka/ledger.rs",
+    "engine/src/forward/kafka/route.rs",
+    "engine/src/forward/kafka/slot.rs",
+    "consumer/src/desk.rs",
+    "consumer/src/partition.rs",
+    "consumer/src/worker",
+];
+/// The real disk and the real thread behind the journal; the simulation has its own.
+const NOT_SIMULATED: [&str; 3] = [
+    "engine/src/journal/keeper_thread.rs",
+    "engine/src/journal/lock.rs",
+    "engine/src/journal/storage.rs",
+];
+
 /// Past this many lines a file's header says why it is that long.
 const FILE_LINES_MAX: usize = 600;
 const FILE_LINES_NEVER_PAST: usize = 1_000;
@@ -96,6 +125,7 @@ fn crates_depend_in_one_direction() {
                 "bench" => &["proto", "engine", "embedded", "api", "loadgen", "consumer", "tests"],
                 "tests" => &["proto", "engine", "embedded", "api", "loadgen", "consumer"],
                 "fuzz" => &["proto", "engine", "embedded"],
+                "sim" => &["proto", "engine", "consumer"],
                 _ => &["proto"],
             };
             let wrong = needed.into_iter().filter(|other| !allowed.contains(&other.as_str()));
@@ -206,6 +236,32 @@ fn nothing_is_left_unfinished() {
         }
     }
     check_none("a note of unfinished work", &found);
+}
+
+/// A seed says everything only where nothing else does.
+#[test]
+fn what_is_simulated_has_no_clock_no_randomness_and_no_thread_of_its_own() {
+    let words = [
+        "Instant::now",
+        "SystemTime",
+        ".elapsed()",
+        "std::thread",
+        "thread::spawn",
+        "sleep(",
+        "getrandom",
+        "tokio",
+        "RandomState",
+        "std::env",
+    ];
+    let found = code_outside_tests(|source, line| {
+        let is_in = |places: &[&str]| places.iter().any(|place| source.path.starts_with(place));
+        is_in(&SIMULATED) && !is_in(&NOT_SIMULATED) && words.iter().any(|word| line.contains(word))
+    });
+    check_none("time, randomness or a thread in what the simulation runs", &found);
+    let paths: Vec<String> = sources(".rs").into_iter().map(|source| source.path).collect();
+    for place in SIMULATED.iter().chain(&NOT_SIMULATED) {
+        assert!(paths.iter().any(|path| path.starts_with(place)), "nothing is at {place} any more");
+    }
 }
 
 #[test]

@@ -168,23 +168,6 @@ impl Edited {
         })
     }
 
-    /// Header and first frame of a segment are both damaged, and frames that no start took lie in the
-    /// one before. Nothing says then where the later start began, and recovery gives those frames out
-    /// in the place of acknowledged ones of the same sequences.
-    pub fn hides_where_a_start_began(&self, history: &History) -> bool {
-        let has_dropped = self
-            .before
-            .iter()
-            .flat_map(|(_, before)| frames_of(before))
-            .any(|frame| history.acknowledged.values().all(|block| *block != frame.bytes));
-        has_dropped
-            && self.pairs().filter(|(name, ..)| is_segment(name)).any(|(_, before, now)| {
-                let first_frame = PAGE_BYTES..2 * PAGE_BYTES;
-                before[..SEGMENT_HEADER_BYTES] != now[..SEGMENT_HEADER_BYTES]
-                    && before[first_frame.clone()] != now[first_frame]
-            })
-    }
-
     /// Whether a block still lies where it lay.
     pub fn holds(&self, block: &[u8]) -> bool {
         self.pairs().filter(|(name, ..)| is_segment(name)).any(|(_, before, now)| {

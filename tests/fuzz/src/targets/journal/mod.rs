@@ -7,7 +7,7 @@
 //!
 //! Where bytes were damaged in place: no block is given that was not acknowledged; one that is whole is
 //! given; one that is not is reported as damage as soon as anything whole vouches for it, and is a torn
-//! tail where nothing does. One place is left out: see [`Edited::hides_where_a_start_began`].
+//! tail where nothing does.
 
 mod disk;
 mod history;
@@ -161,7 +161,7 @@ fn two_starts(history: &History, edited: &Edited, boot: u8) {
         assert_eq!(of_shard.last_sequence, report.last_sequence, "verify and start");
         assert_eq!(of_shard.damage, report.damage, "verify and start");
     }
-    if edited.in_place && !edited.hides_where_a_start_began(history) {
+    if edited.in_place {
         damage_is_told_from_a_torn_tail(history, edited, &given, &report.damage);
     }
     let (_, _, again) = start(&disk.fork(), boot).expect("it has a name by now");

@@ -162,7 +162,7 @@ impl Walk<'_> {
         for index in group.clone() {
             let found = self.found;
             for run in &found[index].runs {
-                ended = ended || !self.accept(index, *run, cut.bound(), durable_through);
+                ended = ended || !self.accept(index, *run, cut, durable_through);
                 if ended {
                     self.dropped_blocks += run.last_sequence - run.first_sequence + 1;
                 }
@@ -194,21 +194,18 @@ impl Walk<'_> {
     }
 
     /// False: the log ends before this run.
-    fn accept(
-        &mut self,
-        index: usize,
-        mut run: FoundRun,
-        cut: Option<u64>,
-        durable_through: u64,
-    ) -> bool {
-        if let Some(cut) = cut {
-            if run.first_sequence >= cut {
+    fn accept(&mut self, index: usize, mut run: FoundRun, cut: Cut, durable_through: u64) -> bool {
+        if let Some(bound) = cut.bound() {
+            if run.first_sequence >= bound {
                 return false;
             }
-            if run.last_sequence >= cut {
-                self.dropped_blocks += run.last_sequence - (cut - 1);
-                run.last_sequence = cut - 1;
-                run.last_whole = Some(run.last_sequence);
+            if run.last_sequence >= bound {
+                self.dropped_blocks += run.last_sequence - (bound - 1);
+                run.last_sequence = bound - 1;
+                run.last_whole = match cut {
+                    Cut::At(_) => Some(run.last_sequence),
+                    _ => run.last_whole.map(|whole| whole.min(run.last_sequence)),
+                };
             }
         }
         let expected = match self.expected {

@@ -19,7 +19,7 @@ use tests::{Broker, Consumer, Stack, StackOptions};
 const ROUNDS: usize = 5;
 const LOAD_S: u32 = 6;
 /// Events for the consumer, sent before it starts.
-const BACKLOG_EVENTS: u64 = 2_000_000;
+const BACKLOG_EVENTS: u64 = 4_000_000;
 const BLOCK_ROWS_OF_AN_INSERT: usize = 100_000;
 const INSERTS_IN_FLIGHT: usize = 4;
 
@@ -164,54 +164,79 @@ fn raw_inserts(stack: &Stack, blocks: &[Block], rows: u64) -> f64 {
         inserts.last_mut().expect("never empty").push(block.clone());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("tokio");
-    let began = Instant::now();
+    let mut flow = Flow::new(rows);
     runtime.block_on(async {
-        let mut running: tokio::task::JoinSet<Result<(), Failure>> = tokio::task::JoinSet::new();
-        for (index, insert) in inserts.into_iter().enumerate() {
-            if running.len() >= INSERTS_IN_FLIGHT {
-                running.join_next().await.expect("one runs").expect("no panic").expect("taken");
+        let mut running: tokio::task::JoinSet<Result<usize, Failure>> = tokio::task::JoinSet::new();
+        let mut inserts = inserts.into_iter().enumerate();
+        let mut done = 0;
+        loop {
+            while running.len() < INSERTS_IN_FLIGHT
+                && let Some((index, insert)) = inserts.next()
+            {
+                let inserter = inserter.clone();
+                running.spawn(async move {
+                    let delivery = Delivery::new(insert);
+                    let rows = delivery.row_count();
+                    // The table was emptied, ClickHouse's memory of tokens was not.
+                    let token = format!("raw-{index}-{:?}", Instant::now());
+                    inserter.insert(delivery.payloads(), rows, &token).await.map(|()| rows)
+                });
             }
-            let inserter = inserter.clone();
-            running.spawn(async move {
-                let delivery = Delivery::new(insert);
-                // The table was emptied, ClickHouse's memory of tokens was not.
-                let token = format!("raw-{index}-{:?}", Instant::now());
-                inserter.insert(delivery.payloads(), delivery.row_count(), &token).await
-            });
-        }
-        while let Some(ended) = running.join_next().await {
-            ended.expect("no panic").expect("taken");
+            let Some(ended) = running.join_next().await else { break };
+            done += ended.expect("no panic").expect("taken");
+            flow.note(done as u64);
         }
     });
-    rows as f64 / began.elapsed().as_secs_f64()
+    flow.rows_per_s()
 }
 
-/// From the first row to the last one, so that neither the start of the group nor the linger of the
-/// last range counts; and the process's highest memory.
+/// Rows in the table over time. The rate is taken between the first INSERT that ended and the one with
+/// which nine tenths were there: what began before the first and what is still under way at the last
+/// count for neither side, nor do the start of the group and the linger of the last ranges.
+struct Flow {
+    until: u64,
+    first: Option<(u64, Instant)>,
+    last: Option<(u64, Instant)>,
+}
+
+impl Flow {
+    fn new(rows: u64) -> Flow {
+        Flow { until: rows * 9 / 10, first: None, last: None }
+    }
+
+    fn note(&mut self, done: u64) {
+        if done == 0 || self.is_over() || self.last.is_some_and(|(known, _)| known == done) {
+            return;
+        }
+        self.last = Some((done, Instant::now()));
+        self.first = self.first.or(self.last);
+    }
+
+    fn is_over(&self) -> bool {
+        self.last.is_some_and(|(done, _)| done >= self.until)
+    }
+
+    fn rows_per_s(&self) -> f64 {
+        let (first, last) = (self.first.expect("it began"), self.last.expect("it ended"));
+        (last.0 - first.0) as f64 / (last.1 - first.1).as_secs_f64()
+    }
+}
+
+/// Rows a second, and the process's highest memory.
 fn consume(stack: &Stack, broker: &Broker, round: usize, rows: u64) -> (f64, f64) {
     let mut options = ConsumerOptions::of(&broker.address());
     options.group = format!("bench-{round}-{}", std::process::id());
     let mut consumer = Consumer::start(stack, &options.group.clone(), &options);
     let inserted =
         |consumer: &Consumer| consumer.metric("unmogrowp_consumer_rows_total").unwrap_or(0.0);
-    let in_flight = |consumer: &Consumer| {
-        consumer.metric("unmogrowp_consumer_inserts_in_flight").unwrap_or(0.0)
-    };
     let deadline = Instant::now() + Duration::from_secs(120);
-    while in_flight(&consumer) == 0.0 && inserted(&consumer) == 0.0 {
-        assert!(Instant::now() < deadline, "the consumer never begins");
+    let mut flow = Flow::new(rows);
+    while !flow.is_over() {
+        assert!(Instant::now() < deadline, "the consumer does not end: {:?} of {rows}", flow.last);
         std::thread::sleep(Duration::from_millis(10));
+        flow.note(inserted(&consumer) as u64);
     }
-    let (began, had) = (Instant::now(), inserted(&consumer));
-    // The last ranges are not full and linger for a second: they are left out of both sides.
-    let until = rows as f64 * 0.9;
-    let (mut done, mut ended) = (had, began);
-    while done < until {
-        assert!(Instant::now() < deadline, "the consumer does not end: {done} of {rows}");
-        std::thread::sleep(Duration::from_millis(20));
-        (done, ended) = (inserted(&consumer), Instant::now());
-    }
-    let rate = (done - had) / (ended - began).as_secs_f64();
+    let rate = flow.rows_per_s();
     while inserted(&consumer) < rows as f64 {
         assert!(Instant::now() < deadline, "the consumer does not end");
         std::thread::sleep(Duration::from_millis(50));

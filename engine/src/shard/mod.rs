@@ -61,6 +61,16 @@ pub struct Now {
     pub unix_ns: i64,
 }
 
+/// What grows with the load and is bounded by the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub connections: usize,
+    /// Reserved for bodies.
+    pub body_bytes: usize,
+    /// Requests whose blocks are not acknowledged yet.
+    pub unacknowledged: usize,
+}
+
 pub struct Shard {
     limits: ShardLimits,
     cors_origins: Arc<[String]>,
@@ -351,6 +361,14 @@ impl Shard {
     /// Whether the driver should read from this connection; `None` when it is gone.
     pub fn is_reading(&mut self, id: ConnectionId) -> Option<bool> {
         self.connections.get_mut(id).map(|connection| connection.reading)
+    }
+
+    pub fn load(&self) -> Load {
+        Load {
+            connections: self.connections.open_count(),
+            body_bytes: self.body_reserved_bytes,
+            unacknowledged: self.unacked.len(),
+        }
     }
 
     pub fn failed(&self) -> Option<&JournalFailed> {

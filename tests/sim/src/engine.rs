@@ -110,7 +110,13 @@ fn keys() -> Arc<Keys> {
 
 fn limits() -> ShardLimits {
     static LIMITS: OnceLock<ShardLimits> = OnceLock::new();
-    LIMITS.get_or_init(|| ShardLimits::from(&Config::default())).clone()
+    let limits = || ShardLimits {
+        connections_max: 24,
+        pipeline_max: 3,
+        body_budget_bytes: 20 << 20,
+        ..ShardLimits::from(&Config::default())
+    };
+    LIMITS.get_or_init(limits).clone()
 }
 
 impl World {
@@ -421,6 +427,11 @@ impl World {
             }
             self.tell_time(shard);
             self.shard(shard).tick();
+            let (load, most) = (self.shard(shard).load(), limits());
+            let within = load.connections <= most.connections_max
+                && load.body_bytes <= most.body_budget_bytes
+                && load.unacknowledged <= most.connections_max * most.pipeline_max;
+            assert!(within, "the shard is beyond its limits: {load:?}");
             self.pump(shard);
         }
         self.turn_forwarding();

@@ -5,6 +5,7 @@ use proto::planted::Planted;
 use sim::faults::Fault;
 use sim::runner::{Extent, Failure, Outcome, command, run_seeds, shrink};
 use sim::world::Plan;
+use std::io::Write as _;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -52,10 +53,17 @@ struct Options {
     threads: Option<u64>,
 }
 
+/// A reader that went away, as `head` does, ends nothing.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.help_faults {
-        Fault::ALL.iter().for_each(|fault| println!("{}", fault.name()));
+        Fault::ALL.iter().for_each(|fault| say!("{}", fault.name()));
         return ExitCode::SUCCESS;
     }
     match options.planted.as_deref() {
@@ -109,13 +117,13 @@ fn hunt(options: &Options, planted: Option<Planted>) -> ExitCode {
     let first_seed = options.seed.unwrap_or_else(any_seed);
     let mut plan = plan_of(options);
     plan.printed = options.trace && seeds_max == 1;
-    println!("seeds from {first_seed}, {} threads, commit {}", threads_of(options), commit());
+    say!("seeds from {first_seed}, {} threads, commit {}", threads_of(options), commit());
     let extent = Extent { first_seed, seeds_max, time_max };
     let outcome = run_seeds(&plan, planted, threads_of(options), extent, &|now| tell(now));
     tell(&outcome);
     match &outcome.failure {
         None => {
-            println!("no failure");
+            say!("no failure");
             ExitCode::SUCCESS
         }
         Some(failure) => {
@@ -136,14 +144,14 @@ fn is_found(options: &Options, bug: Planted) -> bool {
     match outcome.failure {
         Some(failure) => {
             let text = failure.text.lines().nth(1).unwrap_or(&failure.text);
-            println!(
+            say!(
                 "{name:<24} found with seed {} ({seeds} seeds, {took:.1} s): {text}",
                 failure.plan.seed
             );
             true
         }
         None => {
-            println!("{name:<24} NOT FOUND in {seeds} seeds, {took:.1} s");
+            say!("{name:<24} NOT FOUND in {seeds} seeds, {took:.1} s");
             false
         }
     }
@@ -151,7 +159,7 @@ fn is_found(options: &Options, bug: Planted) -> bool {
 
 fn tell(now: &Outcome) {
     let (stats, seconds) = (&now.stats, now.took.as_secs_f64());
-    println!(
+    say!(
         "{seconds:>7.1} s  {} seeds  {} crashes ({:.0}/s)  {} events, {} acknowledged  {:.0} s of virtual time",
         now.seeds,
         stats.crashes,
@@ -163,11 +171,11 @@ fn tell(now: &Outcome) {
 }
 
 fn tell_failure(failure: &Failure, planted: Option<Planted>) {
-    println!("\nFAILED with seed {}, commit {}\n{}", failure.plan.seed, commit(), failure.text);
-    println!("again: {}", command(&failure.plan, planted));
-    println!("shrinking ...");
+    say!("\nFAILED with seed {}, commit {}\n{}", failure.plan.seed, commit(), failure.text);
+    say!("again: {}", command(&failure.plan, planted));
+    say!("shrinking ...");
     let least = shrink(failure, planted);
-    println!("the shortest that fails:\n{}\nagain: {}", least.text, command(&least.plan, planted));
+    say!("the shortest that fails:\n{}\nagain: {}", least.text, command(&least.plan, planted));
 }
 
 fn commit() -> String {

@@ -1,6 +1,8 @@
 //! What happened, in order: a running hash always, so that two runs can be compared, and the lines
 //! themselves when somebody wants to read them.
 
+use std::io::Write as _;
+
 #[derive(Clone, Copy, Debug)]
 struct Line {
     at_us: u64,
@@ -35,7 +37,13 @@ impl Trace {
         }
         if self.printed {
             let Line { at_us, what, which, detail } = line;
-            println!("{:>10}.{:03} ms  {what:<28} {which:>8} {detail}", at_us / 1000, at_us % 1000);
+            // A reader that went away ends nothing.
+            let _ = writeln!(
+                std::io::stdout(),
+                "{:>10}.{:03} ms  {what:<28} {which:>8} {detail}",
+                at_us / 1000,
+                at_us % 1000
+            );
         }
     }
 

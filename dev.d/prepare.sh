@@ -187,7 +187,7 @@ prepare_binaries() {
   # `/version` of the binaries tells the commit that they were built from.
   UNMOGROWP_COMMIT=$(git -C "$root" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
   export UNMOGROWP_COMMIT
-  attend env -C "$root" cargo build --release --locked --workspace --bins --quiet ||
+  attend env -C "$root" cargo build --release --locked --workspace --exclude sim --exclude fuzz --bins --quiet ||
     fail "the build failed"
 }
 

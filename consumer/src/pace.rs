@@ -2,25 +2,16 @@
 //! nobody gives a seed.
 
 use proto::backoff::{Backoff, Pace};
+use proto::random::SplitMix64;
 use std::time::Duration;
 
 /// Of every attempt at the same.
 pub const BACKOFF: Backoff =
     Backoff { min: Duration::from_millis(50), max: Duration::from_secs(10) };
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pacer;
-
-impl Pacer {
-    pub fn new() -> Pacer {
-        Pacer
-    }
-
-    pub fn pause(self, pace: Pace, attempts: u32) -> Duration {
-        // Without randomness the instances merely march in step.
-        let jitter = getrandom::u32().map_or(0.0, |random| f64::from(random) / f64::from(u32::MAX));
-        BACKOFF.delay(pace, attempts, jitter)
-    }
+/// The rest after so many attempts, for who has no generator of its own.
+pub fn pause(pace: Pace, attempts: u32) -> Duration {
+    BACKOFF.delay(pace, attempts, SplitMix64::new(seed()).unit())
 }
 
 /// For [`proto::random`], once.

@@ -2,7 +2,7 @@
 
 use super::letter::{Letter, WHOLE_RECORD, statement};
 use crate::cli::{Dead, DeadCommand, WarehouseFlags};
-use crate::pace::Pacer;
+use crate::pace::pause;
 use crate::record::Record;
 use crate::serve::inserter;
 use crate::warehouse::{Address, Inserter, sort};
@@ -208,7 +208,7 @@ where
         if !failure.is_outage() || attempts >= ATTEMPTS_MAX {
             return Err(failure);
         }
-        tokio::time::sleep(Pacer::new().pause(failure.pace, attempts)).await;
+        tokio::time::sleep(pause(failure.pace, attempts)).await;
     }
 }
 

@@ -115,6 +115,26 @@ fn direct_limits(
     }
 }
 
+/// Asks each source for one block after the other, round by round, until a round gives none or `most`
+/// have been given; gives whether it was the latter, so that there may be more.
+fn in_rotation(sources: usize, most: usize, mut pull_from: impl FnMut(usize) -> bool) -> bool {
+    let mut given = 0;
+    let mut any = true;
+    while any {
+        any = false;
+        for index in 0..sources {
+            if pull_from(index) {
+                any = true;
+                given += 1;
+            }
+        }
+        if given >= most {
+            return true;
+        }
+    }
+    false
+}
+
 fn be_nice(nice: i32) {
     // On Linux this is the calling thread's alone.
     if nice != 0

@@ -1,7 +1,8 @@
 //! The reading end of a shard's journal, owned by the forwarder's thread: durable blocks in order of
 //! their sequences, from memory where they still are, else from disk.
 //!
-//! Never gives a block before its whole chain is durable, never waits for new data, and never skips a block silently: what cannot be read is an error first.
+//! Never gives a block before its whole chain is durable, never waits for new data, and never skips a
+//! block silently: what cannot be read is an error first.
 
 use std::io;
 use std::path::{Path, PathBuf};

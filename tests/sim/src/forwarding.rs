@@ -50,7 +50,8 @@ struct Watched {
     seen: Arc<Mutex<Seen>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A run that panicked is over: what it left behind is looked at by nobody.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -3,6 +3,7 @@
 
 use crate::clock::us_of;
 use crate::faults::Fault;
+use crate::forwarding::lock;
 use crate::world::{Event, World};
 use bytes::Bytes;
 use engine::admin::Health;
@@ -15,7 +16,7 @@ use engine::metrics::KafkaCounters;
 use engine::shard::DeliveryWatch;
 use proto::BlockHeader;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What a broker takes as one record, in the runs in which some are too large.
@@ -45,10 +46,6 @@ struct Outbox {
 }
 
 struct Sink(Arc<Mutex<Outbox>>);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl RecordSink for Sink {
     fn send(&self, _header: &BlockHeader, block: &Bytes, tag: Tag) -> Result<(), Refusal> {

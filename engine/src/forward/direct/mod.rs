@@ -16,7 +16,7 @@ mod slot;
 mod stalls;
 
 use super::dead::DeadFile;
-use super::{BatchLimits, Batcher, BlockSource};
+use super::{BatchLimits, Batcher, BlockSource, in_rotation};
 use crate::admin::Health;
 use crate::metrics::{ForwardCounters, add, set};
 use contact::Contact;
@@ -297,21 +297,7 @@ impl DirectForwarder {
     /// Takes blocks while there are any and there is room; gives whether it stopped before either
     /// ended.
     fn pull(&mut self, now: Instant) -> bool {
-        let mut taken = 0;
-        let mut any = true;
-        while any {
-            any = false;
-            for index in 0..self.slots.len() {
-                if self.pull_from(index, now) {
-                    any = true;
-                    taken += 1;
-                }
-            }
-            if taken >= BLOCKS_PER_TURN {
-                return true;
-            }
-        }
-        false
+        in_rotation(self.slots.len(), BLOCKS_PER_TURN, |index| self.pull_from(index, now))
     }
 
     fn pull_from(&mut self, index: usize, now: Instant) -> bool {

@@ -12,7 +12,7 @@ use super::route::{Change, Route, RouteLimits, Signs, Way};
 use super::sink::{Complaint, RecordSink, Refusal, Report, Reports, SinkMaker, Tag};
 use super::slot::Slot;
 use super::status::KafkaStatus;
-use crate::forward::Frame;
+use crate::forward::{Frame, in_rotation};
 use crate::metrics::{KafkaCounters, add, set};
 use crossbeam_channel::{Receiver, unbounded};
 use proto::breaker::BreakerState;
@@ -336,21 +336,7 @@ impl Lane {
     /// Gives blocks out while there are any and there is room; gives whether it stopped before either
     /// ended.
     fn pull(&mut self, now: Instant) -> bool {
-        let mut given = 0;
-        let mut any = true;
-        while any {
-            any = false;
-            for index in 0..self.slots.len() {
-                if self.pull_from(index, now) {
-                    any = true;
-                    given += 1;
-                }
-            }
-            if given >= BLOCKS_PER_TURN {
-                return true;
-            }
-        }
-        false
+        in_rotation(self.slots.len(), BLOCKS_PER_TURN, |index| self.pull_from(index, now))
     }
 
     fn pull_from(&mut self, index: usize, now: Instant) -> bool {

@@ -18,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::servers::{ReservedPort, stop_listening};
 use connection::Connection;
 
 /// Between two looks at the listener and at what is wanted of it.
@@ -68,6 +69,14 @@ impl Shared {
         }
     }
 
+    /// Says that the listener is as the fault wants it, if it is.
+    fn settle_listener(&self, refuses: bool) {
+        let fault = self.fault.lock().expect("no thread panics with the lock");
+        if refuses == (*fault == Fault::Refuse) {
+            self.listener_settled.store(true, Ordering::Release);
+        }
+    }
+
     fn cut(&self, which: impl Fn(&Connection) -> bool) -> usize {
         let mut connections = self.connections.lock().expect("no thread panics with the lock");
         let before = connections.len();
@@ -84,7 +93,7 @@ impl Shared {
 
 pub struct Proxy {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    port: ReservedPort,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -92,9 +101,9 @@ impl Proxy {
     /// A proxy on a free port whose connections lead to `upstream`, which need not be there yet.
     pub fn start(upstream: &str) -> Proxy {
         // Not port 0: nobody else may be given the port while it is refused.
-        let [port] = crate::servers::free_ports();
-        let listener = listen(([127, 0, 0, 1], port).into()).expect("a free port");
-        let address = listener.local_addr().expect("a bound listener");
+        let port = ReservedPort::take();
+        let address = port.address();
+        let listener = listen(address).expect("the port is reserved");
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
             fault: Mutex::new(Fault::None),
@@ -107,19 +116,20 @@ impl Proxy {
         });
         let seen = Arc::clone(&shared);
         let listener = std::thread::spawn(move || accept_until_ended(&seen, address, listener));
-        Proxy { shared, address, listener: Some(listener) }
+        Proxy { shared, port, listener: Some(listener) }
     }
 
     /// Where clients connect to.
     pub fn address(&self) -> String {
-        self.address.to_string()
+        self.port.address().to_string()
     }
 
     /// Switches; connections refuse or answer by the time this returns.
     pub fn set(&self, fault: Fault) {
-        self.shared.listener_settled.store(false, Ordering::Relaxed);
         let before = {
             let mut current = self.shared.fault.lock().expect("no thread panics with the lock");
+            // Under the lock, as the listener's own word is: what it says is of this fault.
+            self.shared.listener_settled.store(false, Ordering::Relaxed);
             std::mem::replace(&mut *current, fault)
         };
         self.shared.switched.notify_all();
@@ -171,14 +181,11 @@ fn accept_until_ended(shared: &Arc<Shared>, address: SocketAddr, first: TcpListe
     let mut listener = Some(first);
     while !shared.ended.load(Ordering::Relaxed) {
         if shared.fault() == Fault::Refuse {
-            listener = None;
+            listener.take().into_iter().for_each(stop_listening);
         } else if listener.is_none() {
             listener = listen(address).ok();
         }
-        let refuses = listener.is_none();
-        if refuses == (shared.fault() == Fault::Refuse) {
-            shared.listener_settled.store(true, Ordering::Release);
-        }
+        shared.settle_listener(listener.is_none());
         match listener.as_ref().map(TcpListener::accept) {
             Some(Ok((client, _))) => {
                 shared.accepted.fetch_add(1, Ordering::Relaxed);
@@ -188,4 +195,5 @@ fn accept_until_ended(shared: &Arc<Shared>, address: SocketAddr, first: TcpListe
             _ => std::thread::sleep(LOOK_EVERY),
         }
     }
+    listener.into_iter().for_each(stop_listening);
 }

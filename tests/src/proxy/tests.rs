@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::{Fault, Proxy};
+use crate::servers::ReservedPort;
 use crate::wait::{seconds, wait_for};
 
 /// Sends back what it gets, on every connection, until the test's process ends.
@@ -55,10 +56,11 @@ fn without_a_fault_bytes_arrive_in_order() {
     let mut stream = connect(&proxy);
     let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| (number / 7) as u8).collect();
     echo(&mut stream, &bytes).expect("all of it comes back");
-    assert_eq!(proxy.carried_bytes(), 2 * bytes.len() as u64);
     assert_eq!(proxy.accepted(), 1);
     stream.shutdown(std::net::Shutdown::Write).expect("the sending side can be closed");
     assert_eq!(stream.read(&mut [0; 1]).expect("the end is passed on"), 0);
+    // Counted once it is written, which the end comes after.
+    assert_eq!(proxy.carried_bytes(), 2 * bytes.len() as u64);
 }
 
 #[test]
@@ -134,10 +136,29 @@ fn refused_connections_are_refused_by_the_system() {
 
 #[test]
 fn a_server_that_is_away_ends_the_connection() {
-    let [port] = crate::servers::free_ports();
-    let proxy = Proxy::start(&format!("127.0.0.1:{port}"));
+    let away = ReservedPort::take();
+    let proxy = Proxy::start(&away.address().to_string());
     let mut stream = connect(&proxy);
     wait_for("the end of the connection", seconds(10), || {
         matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)).then_some(())
+    });
+}
+
+/// A process that is being started holds copies of every open socket for a moment, listening ones too.
+#[test]
+fn starting_processes_take_no_port_away() {
+    std::thread::scope(|scope| {
+        let proxies = scope.spawn(|| {
+            for _ in 0..200 {
+                let proxy = Proxy::start("127.0.0.1:1");
+                proxy.set(Fault::Refuse);
+                TcpStream::connect(proxy.address()).expect_err("nobody listens");
+                proxy.set(Fault::None);
+                TcpStream::connect(proxy.address()).expect("it listens again");
+            }
+        });
+        while !proxies.is_finished() {
+            std::process::Command::new("true").status().expect("`true` is everywhere");
+        }
     });
 }

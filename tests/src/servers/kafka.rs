@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::{Process, checkout};
-use crate::servers::{cache, free_ports};
+use crate::servers::{ReservedPort, cache};
 use crate::wait::{seconds, wait_for};
 
 /// A cold start on a machine that does other work besides.
@@ -23,9 +23,9 @@ const CLUSTER: &str = "dW5tb2dyb3dwLXRlc3RzLTAwMDE";
 
 pub struct Broker {
     process: Option<Process>,
-    port: u16,
-    controller_port: u16,
-    led_port: u16,
+    port: ReservedPort,
+    controller_port: ReservedPort,
+    led_port: ReservedPort,
     /// Where clients of the second listener are told to go.
     led_to: Option<String>,
     /// Further lines of server.properties.
@@ -43,7 +43,8 @@ impl Broker {
 
     /// Has its address and is not running yet.
     pub fn prepare() -> Broker {
-        let [port, controller_port, led_port] = free_ports();
+        let (port, controller_port) = (ReservedPort::take(), ReservedPort::take());
+        let led_port = ReservedPort::take();
         let folder = tempfile::Builder::new().prefix("unmogrowp-kafka-").tempdir().expect("folder");
         std::fs::create_dir(folder.path().join("tmp")).expect("a folder for the JVM");
         let (led_to, properties) = (None, Vec::new());
@@ -63,12 +64,12 @@ impl Broker {
 
     /// The second listener itself, which answers only after a start with [`Self::lead_through`].
     pub fn led_address(&self) -> String {
-        format!("127.0.0.1:{}", self.led_port)
+        self.led_port.address().to_string()
     }
 
     /// Where clients reach it directly.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address().to_string()
     }
 
     /// Starts it over the data that is there, on the ports it has, and waits until it is ready.
@@ -132,17 +133,17 @@ impl Broker {
         let template = std::fs::read_to_string(template).expect("dev.d/kafka.properties");
         let mut text = template
             .replace("@DATA@", &self.folder.path().display().to_string())
-            .replace("@PORT@", &self.port.to_string())
-            .replace("@CONTROLLER_PORT@", &self.controller_port.to_string())
+            .replace("@PORT@", &self.port.number().to_string())
+            .replace("@CONTROLLER_PORT@", &self.controller_port.number().to_string())
             .replace("@ADVERTISED@", &self.address());
         if let Some(led_to) = &self.led_to {
             text.push_str(&format!(
-                "listeners=PLAINTEXT://{},LED://{},CONTROLLER://127.0.0.1:{}\n\
+                "listeners=PLAINTEXT://{},LED://{},CONTROLLER://{}\n\
                  advertised.listeners=PLAINTEXT://{},LED://{led_to}\n\
                  listener.security.protocol.map=PLAINTEXT:PLAINTEXT,LED:PLAINTEXT,CONTROLLER:PLAINTEXT\n",
                 self.address(),
                 self.led_address(),
-                self.controller_port,
+                self.controller_port.address(),
                 self.address(),
             ));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::servers::free_ports;
+use crate::servers::ReservedPort;
 use crate::wait::{seconds, wait_for};
 
 const READY_WITHIN: Duration = seconds(20);
@@ -16,13 +16,13 @@ const STOP_WITHIN: Duration = seconds(10);
 
 pub struct Redis {
     process: Option<Process>,
-    port: u16,
+    port: ReservedPort,
     folder: TempDir,
 }
 
 impl Redis {
     pub fn start() -> Redis {
-        let [port] = free_ports();
+        let port = ReservedPort::take();
         let folder = tempfile::Builder::new().prefix("unmogrowp-redis-").tempdir().expect("folder");
         let mut redis = Redis { process: None, port, folder };
         redis.start_again();
@@ -30,7 +30,7 @@ impl Redis {
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address().to_string()
     }
 
     pub fn url(&self) -> String {
@@ -42,7 +42,7 @@ impl Redis {
         assert!(self.process.is_none(), "Redis is running already");
         let mut command = Command::new("redis-server");
         command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .args(["--port", &self.port.number().to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(self.folder.path())
             .args(["--save", "", "--appendonly", "no", "--maxmemory", "64mb"]);
         let mut process =

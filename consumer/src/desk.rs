@@ -197,14 +197,20 @@ impl Desk {
 
     /// Whether a record may be taken. To be asked before every one.
     pub fn intake(&mut self, now: Instant) -> Intake {
-        let share = self.share_bytes();
-        let crowded = self.held_bytes() >= self.limits.bytes_max;
-        let full = |books: &Partition| !books.paused && (books.held_bytes() >= share || crowded);
-        if !self.partitions.values().any(full) {
+        if !self.is_full() {
             self.held_since = None;
             return Intake::Open;
         }
         Intake::Held(*self.held_since.get_or_insert(now) + self.limits.hold_max)
+    }
+
+    /// Whether a partition that is read has its share, or all of them have everything.
+    fn is_full(&self) -> bool {
+        let share = self.share_bytes();
+        let crowded = self.held_bytes() >= self.limits.bytes_max;
+        self.partitions
+            .values()
+            .any(|books| !books.paused && (crowded || books.held_bytes() >= share))
     }
 
     /// When something is to be done even if nothing comes in.
@@ -215,7 +221,9 @@ impl Desk {
             let due = books.due(limits).filter(|_| may_insert);
             [due, books.commit_due(), books.leaving].into_iter().flatten().min()
         };
-        let held = self.held_since.map(|since| since + self.limits.hold_max);
+        // Whoever has nothing to read asks for no intake, and so never ends a hold.
+        let held = self.held_since.filter(|_| self.is_full());
+        let held = held.map(|since| since + self.limits.hold_max);
         self.partitions.values().filter_map(of_one).chain(held).min()
     }
 

@@ -322,6 +322,8 @@ impl World {
             }
         }
         assert!(self.desk.in_flight() <= LIMITS.inserts_max);
+        let over = self.desk.next_deadline().filter(|due| *due <= self.now);
+        assert_eq!(over, None, "whoever waits for a deadline that is over turns for ever");
     }
 
     fn check_range(&self, range: &Range) {

@@ -145,6 +145,7 @@ impl World {
 
     /// Actions out, records in, until neither moves.
     pub fn turn_consumer(&mut self, member: u64) {
+        let now = self.now();
         for _ in 0..10_000 {
             let moved = self.act_for(member) | self.fetch_for(member);
             let Some(consumer) = self.consumers.get(&member) else { return };
@@ -152,8 +153,8 @@ impl World {
             assert!(held <= HELD_BYTES_MAX + RECORD_BYTES_MAX, "{held} bytes are held");
             if !moved {
                 if let Some(due) = consumer.worker.next_deadline() {
-                    let at = us_of(due).max(self.now_us + 1);
-                    self.turn_consumer_at(member, at);
+                    assert!(due > now, "a deadline is over, and nothing was done about it");
+                    self.turn_consumer_at(member, us_of(due));
                 }
                 return;
             }

@@ -191,8 +191,8 @@ impl World {
         });
         forwarding.drained = synced;
         let due = us_of(forwarding.direct.due());
-        let at = due.max(self.now_us + 1).min(self.now_us + POLL_US);
-        self.turn_forwarding_at(at);
+        assert!(due > self.now_us, "a deadline is over, and nothing was done about it");
+        self.turn_forwarding_at(due.min(self.now_us + POLL_US));
     }
 
     fn look_at_reads(&mut self) {

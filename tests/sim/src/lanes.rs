@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// What a broker takes as one record, in the runs in which some are too large.
 const RECORD_BYTES_MAX: usize = 200 * 1024;
+/// Less than librdkafka's queue takes here in records: the lane itself must keep to it.
+const QUEUE_BYTES_MAX: usize = 3 << 19;
 
 pub struct Lanes {
     lane: Lane,
@@ -43,6 +45,13 @@ struct Outbox {
     purge: bool,
     fatal: Option<String>,
     next: u64,
+}
+
+impl Outbox {
+    fn bytes(&self) -> usize {
+        let records = self.queued.iter().chain(self.sent.values());
+        records.map(|(_, bytes)| bytes.len()).sum()
+    }
 }
 
 struct Sink(Arc<Mutex<Outbox>>);
@@ -103,7 +112,7 @@ impl Lanes {
             Ok(Box::new(Sink(Arc::clone(&made))) as Box<dyn RecordSink>)
         });
         let limits = LaneLimits {
-            queue_bytes_max: 4 << 20,
+            queue_bytes_max: QUEUE_BYTES_MAX,
             breaker_failures: 5,
             open_for: Duration::from_millis(100),
             stall: Duration::from_millis(300),
@@ -138,11 +147,13 @@ impl World {
             }
             let turn = lanes.lane.turn(now);
             lanes.idle = turn.idle;
+            let queued = lock(&lanes.outbox).bytes();
+            assert!(queued <= QUEUE_BYTES_MAX, "{queued} bytes are with librdkafka");
             self.carry_records();
             self.wake_shards();
             if !turn.more {
-                let at = us_of(turn.rest_until).max(self.now_us + 1);
-                self.turn_forwarding_at(at);
+                assert!(turn.rest_until > now, "a deadline is over, and nothing was done about it");
+                self.turn_forwarding_at(us_of(turn.rest_until));
                 return;
             }
         }

@@ -11,8 +11,9 @@ use rig::redis::Redis;
 use rig::{Rig, wait_for};
 use serde_json::Value;
 
-/// Far above what the answer takes, far below any time-out but the one for Redis.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+/// Of an answer that nothing holds up, on a machine that does much else. How long Redis holds it up is
+/// [`WAIT_TIME_MAX`]'s matter.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// For a Redis that hangs, beyond what ClickHouse takes: ten times the deadline, half of the client
 /// library's own.
@@ -114,7 +115,7 @@ fn a_redis_that_hangs_and_goes_on() {
 #[test]
 fn a_redis_that_refuses_us() {
     let redis = Redis::start();
-    let rig = Rig::start_with(Some(&format!("redis://:wrong@127.0.0.1:{}", redis.port)));
+    let rig = Rig::start_with(Some(&format!("redis://:wrong@{}", redis.port.address())));
     wait_for("a reason", || {
         let readiness = rig.get("/readyz").json();
         (readiness["dependencies"]["redis"]["reason"] == "Redis refuses us").then_some(())
@@ -127,8 +128,11 @@ fn a_redis_that_refuses_us() {
 fn nonsense_in_redis_is_not_shown() {
     let redis = Redis::start();
     let rig = filled(&redis);
-    // No more rounds: the lock is somebody else's.
-    redis.command(&[b"SET", b"unmogrowp:unmogrowp:live:lock", b"somebody"]);
+    // No more rounds: the lock is somebody else's. It is free only while no round is under way.
+    wait_for("the lock", || {
+        let taken = redis.command(&[b"SET", b"unmogrowp:unmogrowp:live:lock", b"somebody", b"NX"]);
+        (!taken.is_empty()).then_some(())
+    });
     let key = format!("unmogrowp:unmogrowp:live:{}", rig.app_id);
     let good = wait_for("numbers", || {
         let value = redis.command(&[b"GET", key.as_bytes()]);
@@ -151,7 +155,7 @@ fn nonsense_in_redis_is_not_shown() {
     wait_for_health(&rig, true);
     // It is only ever ours that is shown.
     redis.command(&[b"SET", key.as_bytes(), &good]);
-    assert_eq!(right(&rig), "redis");
+    from(&rig, "redis");
     redis.command(&[b"DEL", b"unmogrowp:unmogrowp:live:lock", key.as_bytes()]);
     from(&rig, "redis");
 }
@@ -169,10 +173,11 @@ fn one_of_two_instances_counts() {
     };
     let sum = || rounds(&rig.api.address) + rounds(&second.address);
     let (started, before) = (Instant::now(), sum());
-    wait_for("a few rounds", || (sum() >= before + 3).then_some(()));
-    // Each instance alone would have made as many.
+    wait_for("a few rounds", || (sum() >= before + 6).then_some(()));
+    // Two that count by themselves make so many in half of the time. However long rounds take, there
+    // is one lock, and it is kept for 95 % of a pause of 0.8 s at least: five of them come between.
     let (took, made) = (started.elapsed(), sum() - before);
-    assert!(took >= Duration::from_millis(1_800), "{made} rounds in {took:?}");
+    assert!(took >= Duration::from_millis(3_700), "{made} rounds in {took:?}");
 }
 
 #[test]
@@ -180,8 +185,11 @@ fn without_clickhouse_a_young_answer_stays_and_an_old_one_goes() {
     let redis = Redis::start();
     let mut rig = filled(&redis);
     rig.clickhouse.stop();
-    assert_eq!(right(&rig), "redis");
     let target = format!("/api/v1/analytics/live?app_id={}", rig.app_id);
+    // A Redis that is slow for once is gone round, and nobody is there.
+    let young =
+        wait_for("a young answer", || Some(rig.get(&target)).filter(|reply| reply.status == 200));
+    assert_eq!(young.json()["meta"]["source"], "redis");
     let refused = wait_for("the numbers to expire", || {
         let reply = rig.get(&target);
         (reply.status != 200).then_some(reply)

@@ -5,6 +5,7 @@
 
 mod rig;
 
+use rig::port::ReservedPort;
 use rig::{ClickHouse, Rig, demo, http, spawn_api, wait_for};
 
 #[test]
@@ -42,11 +43,10 @@ fn a_start_before_clickhouse_waits_for_it() {
     let app_id = demo(directory.path())["app_id"].as_str().unwrap().to_owned();
     // A port of a ClickHouse that was there, for one that will be.
     let data = directory.path().join("clickhouse");
-    let mut clickhouse = ClickHouse::start(&data, "127.0.0.1:0");
+    let mut clickhouse = ClickHouse::start(&data);
     clickhouse.stop();
-    let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = reserved.local_addr().unwrap().to_string();
-    drop(reserved);
+    let reserved = ReservedPort::take();
+    let address = reserved.address();
     let (api, ready_file) = spawn_api(directory.path(), &clickhouse.url(), &address);
     let target =
         format!("/api/v1/analytics/dau?app_id={app_id}&start_date=2026-02-10&end_date=2026-02-10");

@@ -92,6 +92,9 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         stop: Arc::clone(&stop),
         runtime: tokio::runtime::Handle::current(),
     };
+    // Whoever sees the ready file may ask for an end: what asks is heard from here on.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let limits = WorkerLimits::of(desk_limits(&options.range));
     let mut working = tokio::task::spawn_blocking(move || member.run(limits));
     if let Some(path) = &options.ready_file {
@@ -100,8 +103,6 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     }
     tracing::info!(%admin, topic = options.kafka.topic, group = options.group, "consuming");
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let ended = tokio::select! {
         ended = &mut working => Some(ended),
         _ = terminate.recv() => None,

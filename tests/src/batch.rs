@@ -4,6 +4,8 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use crate::wait::{seconds, wait_for};
+
 #[derive(Clone, Debug)]
 pub struct Event {
     pub event_id: Uuid,
@@ -85,4 +87,14 @@ pub fn now_plus(offset: Duration) -> String {
 pub fn day_plus(days: i64) -> String {
     let date = (OffsetDateTime::now_utc() + Duration::days(days)).date();
     date.to_string()
+}
+
+/// For tests that send events of today and ask for today: midnight (UTC) does not come in between.
+pub fn wait_out_midnight() {
+    const TEST_TAKES_S: i64 = 60;
+    wait_for("midnight is over", seconds(2 * TEST_TAKES_S as u64), || {
+        let day_s = 24 * 60 * 60;
+        let left_s = day_s - OffsetDateTime::now_utc().unix_timestamp() % day_s;
+        (left_s > TEST_TAKES_S).then_some(())
+    });
 }

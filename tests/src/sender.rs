@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{Batch, Event};
 use crate::http_client::Client;
 use crate::stack::Stack;
+use crate::wait::wait_for;
 
 const EVENTS_PER_BATCH: usize = 10;
 /// So that one user's events fit into one timeline answer.
@@ -143,23 +144,59 @@ pub fn slowest(sent: &[Sent]) -> Duration {
     sent.iter().map(|user| user.slowest).max().unwrap_or_default()
 }
 
-/// Every acknowledged event is in its user's timeline once, and nothing is there that was not sent.
-pub fn assert_conserved(stack: &Stack, sent: &[Sent]) {
+/// Waits until every acknowledged event is in its user's timeline; at no look is one there twice, or one
+/// that was not sent.
+pub fn assert_conserved(stack: &Stack, sent: &[Sent], within: Duration) {
+    let deadline = Instant::now() + within;
     for user in sent {
-        let stored = stack.timeline_ids(&user.user_id);
-        let mut distinct = stored.clone();
+        let what = format!("all that was acknowledged is in the timeline of {}", user.user_id);
+        let left = deadline.saturating_duration_since(Instant::now());
+        wait_for(&what, left, || {
+            user.is_conserved(&stack.timeline_ids(&user.user_id)).then_some(())
+        });
+    }
+}
+
+impl Sent {
+    /// Whether all that was acknowledged is there. Events without an answer may be there before it.
+    fn is_conserved(&self, stored: &[String]) -> bool {
+        let mut distinct = stored.to_vec();
         distinct.dedup();
-        assert_eq!(stored.len(), distinct.len(), "{}: an event is there twice", user.user_id);
-        let missing: Vec<&String> =
-            user.acknowledged.iter().filter(|id| stored.binary_search(id).is_err()).collect();
-        assert!(missing.is_empty(), "{}: acknowledged and lost: {missing:?}", user.user_id);
-        let known = |id: &String| user.acknowledged.contains(id) || user.unknown.contains(id);
+        assert_eq!(stored.len(), distinct.len(), "{}: an event is there twice", self.user_id);
+        let known = |id: &String| self.acknowledged.contains(id) || self.unknown.contains(id);
         let strange: Vec<&String> = stored.iter().filter(|id| !known(id)).collect();
-        assert!(strange.is_empty(), "{}: stored and never sent: {strange:?}", user.user_id);
+        assert!(strange.is_empty(), "{}: stored and never sent: {strange:?}", self.user_id);
+        let mut acknowledged = self.acknowledged.iter();
+        acknowledged.all(|id| stored.binary_search(id).is_ok())
     }
 }
 
 /// The events of all users that must be in the answers.
 pub fn acknowledged_count(sent: &[Sent]) -> u64 {
     sent.iter().map(|user| user.acknowledged.len() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sent;
+
+    /// `expected` is None where the oracle objects.
+    fn check(stored: &[&str], acknowledged: &[&str], unknown: &[&str], expected: Option<bool>) {
+        let ids = |ids: &[&str]| -> Vec<String> { ids.iter().map(|id| (*id).to_owned()).collect() };
+        let (acknowledged, unknown) = (ids(acknowledged), ids(unknown));
+        let sent = Sent { acknowledged, unknown, ..Sent::default() };
+        let stored = ids(stored);
+        let verdict = std::panic::catch_unwind(|| sent.is_conserved(&stored)).ok();
+        assert_eq!(verdict, expected, "{stored:?} of {sent:?}");
+    }
+
+    #[test]
+    fn what_was_not_answered_does_not_stand_in_for_what_was() {
+        check(&["a", "b"], &["a", "b"], &[], Some(true));
+        check(&["a"], &["a", "b"], &[], Some(false));
+        check(&["a", "c"], &["a", "b"], &["c"], Some(false));
+        check(&["a", "b", "c"], &["a", "b"], &["c"], Some(true));
+        check(&["a", "a", "b"], &["a", "b"], &[], None);
+        check(&["a", "b", "d"], &["a", "b"], &["c"], None);
+    }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::batch::Batch;
-use crate::http_client::{Client, Response, authority};
+use crate::http_client::{Client, Response};
 use crate::process::{Process, binary, libchdb};
+use crate::servers::ReservedPort;
 use crate::wait::seconds;
 
 /// Loading the ClickHouse library from a cold disk is the slowest start.
@@ -91,6 +92,8 @@ pub struct Stack {
     pub password: String,
     pub app_id: String,
     pub api_key: String,
+    /// ClickHouse's own while it is away, too.
+    clickhouse_port: ReservedPort,
     options: StackOptions,
     folder: TempDir,
 }
@@ -110,12 +113,13 @@ impl Stack {
             password: uuid::Uuid::new_v4().simple().to_string(),
             app_id: String::new(),
             api_key: String::new(),
+            clickhouse_port: ReservedPort::take(),
             options,
             folder,
         };
         stack.make_demo_app();
         if !stack.options.engine_alone {
-            stack.start_clickhouse("127.0.0.1:0");
+            stack.restart_clickhouse();
             stack.start_api();
         }
         stack.start_engine();
@@ -173,23 +177,19 @@ impl Stack {
         (Process::start(name, self.path(&format!("{name}.log")), command), ready)
     }
 
-    fn start_clickhouse(&mut self, listen: &str) {
+    /// On the port it had, as the others still know it by that.
+    pub fn restart_clickhouse(&mut self) {
+        let listen = self.clickhouse_port.address().to_string();
         let mut command = Command::new(binary("unmogrowp-clickhouse"));
         command
             .arg("--data")
             .arg(self.path("clickhouse"))
-            .args(["--listen", listen, "--user", "unmogrowp", "--lib"])
+            .args(["--listen", &listen, "--user", "unmogrowp", "--lib"])
             .arg(libchdb())
             .env("UNMOGROWP_CLICKHOUSE_PASSWORD", &self.password);
         let (mut process, ready) = self.spawn("clickhouse", &mut command);
         self.clickhouse = url(&process.ready(&ready, READY_WITHIN), "clickhouse");
         self.clickhouse_process = Some(process);
-    }
-
-    /// On the port it had, as the others still know it by that.
-    pub fn restart_clickhouse(&mut self) {
-        let listen = authority(&self.clickhouse).to_owned();
-        self.start_clickhouse(&listen);
     }
 
     fn start_api(&mut self) {

@@ -1,12 +1,13 @@
 //! From a client's POST to the three answers, on both drivers.
 
 use proto::limits::EVENTS_PER_BATCH_MAX;
-use tests::batch::day_plus;
+use tests::batch::{day_plus, wait_out_midnight};
 use tests::wait::{seconds, wait_equal};
 use tests::{Batch, Driver, Event, Stack, StackOptions};
 
 fn an_event_is_in_every_answer(driver: Driver) {
     let stack = Stack::start(StackOptions::default().driver(driver));
+    wait_out_midnight();
 
     let properties = r#"{ "plan":"free", "n":1.50, "nested":{"b":[1, 2],"a":"\u00e9"} }"#;
     let user = "user/ä 1";

@@ -5,6 +5,8 @@ use tests::wait::{seconds, wait_for};
 use tests::{Driver, Stack, StackOptions};
 
 const CLIENTS: usize = 4;
+/// From the start of the engine until all of it is in the answers.
+const SEEN_WITHIN: std::time::Duration = seconds(30);
 
 /// A number below `bound` that differs from run to run; a failure prints it.
 fn any_below(bound: u32) -> u32 {
@@ -26,10 +28,10 @@ fn killed_rounds(driver: Driver, rounds: usize) {
         let expected = acknowledged_count(&sent);
         assert!(expected > 0);
         stack.start_engine();
-        wait_for("what was acknowledged is counted", seconds(20), || {
+        wait_for("what was acknowledged is counted", SEEN_WITHIN, || {
             (stack.count(&name) >= expected).then_some(())
         });
-        assert_conserved(&stack, &sent);
+        assert_conserved(&stack, &sent, SEEN_WITHIN);
     }
 }
 
@@ -64,8 +66,8 @@ fn nothing_is_lost_when_clickhouse_is_killed_too() {
     let expected = acknowledged_count(&sent);
     stack.restart_clickhouse();
     stack.start_engine();
-    wait_for("what was acknowledged is counted", seconds(30), || {
+    wait_for("what was acknowledged is counted", SEEN_WITHIN, || {
         (stack.ask("/healthz").status != 503 && stack.count("both") >= expected).then_some(())
     });
-    assert_conserved(&stack, &sent);
+    assert_conserved(&stack, &sent, SEEN_WITHIN);
 }

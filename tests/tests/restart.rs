@@ -22,7 +22,7 @@ fn stopped_under_load(driver: Driver) {
     wait_for("what was acknowledged is counted", VISIBLE_WITHIN, || {
         (stack.count("stopped") >= expected).then_some(())
     });
-    assert_conserved(&stack, &sent);
+    assert_conserved(&stack, &sent, VISIBLE_WITHIN);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One event, once, whenever and however often its copies come.
 
-use tests::batch::day_plus;
+use tests::batch::{day_plus, wait_out_midnight};
 use tests::wait::{seconds, wait_equal};
 use tests::{Batch, Event, Stack, StackOptions};
 
@@ -14,6 +14,7 @@ fn settle(stack: &Stack, marker: &str) {
 #[test]
 fn a_resent_batch_counts_once() {
     let stack = Stack::start(StackOptions::default());
+    wait_out_midnight();
     let yesterday = format!("{}T23:59:59.999Z", day_plus(-1));
     let today = format!("{}T00:00:00.000Z", day_plus(0));
     let batch = Batch {
@@ -38,6 +39,7 @@ fn a_resent_batch_counts_once() {
 #[test]
 fn a_copy_received_a_day_later_counts_once_and_the_first_one_wins() {
     let stack = Stack::start(StackOptions::default());
+    wait_out_midnight();
     let sent_at = format!("{}T23:59:59.500Z", day_plus(-1));
     let event = Event::new("visit", "owl").at(&sent_at).with(r#"{"copy":"second"}"#);
     let row = format!(
@@ -92,6 +94,7 @@ fn of_copies_in_one_batch_and_in_one_breath_the_first_wins() {
 #[test]
 fn one_moment_written_in_two_offsets_is_one_event() {
     let stack = Stack::start(StackOptions::default());
+    wait_out_midnight();
     let event = Event::new("visit", "traveller").at(&format!("{}T12:00:00.000Z", day_plus(-1)));
     let same = Event { timestamp: format!("{}T14:00:00+02:00", day_plus(-1)), ..event.clone() };
     stack.post_ok(&Batch::one(event));

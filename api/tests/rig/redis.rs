@@ -2,29 +2,27 @@
 //! protocol to look into it and to write nonsense there.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::port::ReservedPort;
 use super::wait_for;
 
 const PASSWORD: &str = "r@dis:p/w%";
 
 pub struct Redis {
-    pub port: u16,
+    pub port: ReservedPort,
     child: Option<Child>,
     directory: TempDir,
 }
 
 impl Redis {
     pub fn start() -> Redis {
-        let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = reserved.local_addr().unwrap().port();
-        drop(reserved);
         let directory = tempfile::tempdir().unwrap();
-        let mut redis = Redis { port, child: None, directory };
+        let mut redis = Redis { port: ReservedPort::take(), child: None, directory };
         redis.start_again();
         redis
     }
@@ -32,7 +30,7 @@ impl Redis {
     /// At the address it had, empty.
     pub fn start_again(&mut self) {
         let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--bind", "127.0.0.1", "--port", &self.port.number.to_string()])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .args(["--requirepass", PASSWORD, "--maxmemory", "64mb", "--dir"])
             .arg(self.directory.path())
@@ -45,7 +43,7 @@ impl Redis {
     }
 
     pub fn url(&self) -> String {
-        format!("redis://:{}@127.0.0.1:{}/0", super::encode(PASSWORD), self.port)
+        format!("redis://:{}@{}/0", super::encode(PASSWORD), self.port.address())
     }
 
     fn signal(&self, name: &str) {
@@ -75,7 +73,7 @@ impl Redis {
     }
 
     fn try_command(&self, words: &[&[u8]]) -> Option<Vec<u8>> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let stream = TcpStream::connect(self.port.address()).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
         let mut reader = BufReader::new(stream);
         for words in [&[b"AUTH".as_slice(), PASSWORD.as_bytes()] as &[&[u8]], words] {

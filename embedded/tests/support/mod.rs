@@ -10,7 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub const PASSWORD: &str = "p4ss w%rd";
-const START_MAX: Duration = Duration::from_secs(20);
+/// Loading the library from a cold disk takes its time.
+const START_MAX: Duration = Duration::from_secs(90);
 const REPLY_MAX: Duration = Duration::from_secs(20);
 
 pub struct Server {

@@ -9,7 +9,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::servers::Broker;
-use crate::wait::seconds;
+use crate::wait::{seconds, wait_for};
 
 const ANSWER_WITHIN: Duration = seconds(20);
 
@@ -35,7 +35,8 @@ impl Broker {
     /// First and next offset of every partition.
     pub fn watermarks(&self, topic: &str) -> Vec<(i64, i64)> {
         let reader = self.reader("watermarks");
-        let partitions = self.partitions(topic).expect("the topic is there");
+        // Its partitions have no leaders for a moment after the broker's start.
+        let partitions = wait_for("the topic is there", ANSWER_WITHIN, || self.partitions(topic));
         let of = |partition: usize| {
             let marks = reader.fetch_watermarks(topic, partition as i32, ANSWER_WITHIN);
             marks.expect("the broker knows its watermarks")

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::servers::Broker;
 use crate::wait::{seconds, wait_for};
@@ -40,24 +41,63 @@ impl Broker {
 
     /// Makes a topic and waits until clients can use it.
     pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let made = self.ask_for_topic(name, partitions, settings);
+        made.unwrap_or_else(|code| panic!("topic {name}: {code}"));
+        wait_for("the topic can be used", SEEN_WITHIN, || self.partitions(name));
+    }
+
+    fn ask_for_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<(), RDKafkaErrorCode> {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
         let made = block_on(self.admin().create_topics([&topic], &Self::options()));
-        let made = made.expect("the broker answers");
-        made[0].as_ref().unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
-        wait_for("the topic can be used", SEEN_WITHIN, || self.partitions(name));
+        let mut made = made.expect("the broker answers");
+        made.remove(0).map(|_| ()).map_err(|(_, code)| code)
     }
 
-    /// Deletes a topic and waits until no client sees it.
+    /// Deletes a topic that was written to and waits until no client sees it: it is not there, or it is
+    /// one that somebody found missing and made since.
     pub fn delete_topic(&self, name: &str) {
+        self.ask_to_delete_topic(name);
+        wait_for("the topic is gone", SEEN_WITHIN, || {
+            (self.partitions(name).is_none() || self.is_untouched(name)).then_some(())
+        });
+    }
+
+    /// Nothing was ever written to it.
+    fn is_untouched(&self, name: &str) -> bool {
+        let (admin, partitions) = (self.admin(), self.partitions(name).unwrap_or(0));
+        let untouched = |partition: usize| {
+            let marks = admin.inner().fetch_watermarks(name, partition as i32, ANSWER_WITHIN);
+            marks.is_ok_and(|(_, next)| next == 0)
+        };
+        partitions > 0 && (0..partitions).all(untouched)
+    }
+
+    /// Deletes a topic and makes it again with another number of partitions, or lets it be made by a
+    /// server that is there for that and finds it missing first; waits until clients see the new one.
+    pub fn replace_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        assert_ne!(self.partitions(name), Some(partitions as usize), "told apart by their number");
+        self.ask_to_delete_topic(name);
+        match self.ask_for_topic(name, partitions, settings) {
+            Ok(()) | Err(RDKafkaErrorCode::TopicAlreadyExists) => {}
+            Err(code) => panic!("topic {name}: {code}"),
+        }
+        wait_for("the new topic can be used", SEEN_WITHIN, || {
+            (self.partitions(name)? == partitions as usize).then_some(())
+        });
+    }
+
+    fn ask_to_delete_topic(&self, name: &str) {
         let gone = block_on(self.admin().delete_topics(&[name], &Self::options()));
         let gone = gone.expect("the broker answers");
         gone[0].as_ref().unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
-        wait_for("the topic is gone", SEEN_WITHIN, || {
-            self.partitions(name).is_none().then_some(())
-        });
     }
 
     /// Of a topic that is there and whose partitions have leaders.

@@ -383,7 +383,14 @@ impl Storage for SimulatedDisk {
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
         let bytes = self.read_file(from)?;
-        self.replace_file(to, &bytes, true)
+        let mut state = self.state();
+        if state.syncs_fail {
+            return Err(os_error(libc::EIO));
+        }
+        let id = state.new_content(Content::of(&bytes));
+        let before = state.set_name(to, Some(id));
+        state.unsynced_names.push(NameChange::Set { path: to.to_path_buf(), before });
+        Ok(())
     }
 
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -402,7 +409,11 @@ impl Storage for SimulatedDisk {
         }
         let id = state.new_content(content);
         let before = state.set_name(path, Some(id));
-        if !durable {
+        if durable {
+            // By a sync of the directory, which is of all names in it.
+            let dir = path.parent();
+            state.unsynced_names.retain(|change| !dir.is_some_and(|dir| change.is_in(dir)));
+        } else {
             state.unsynced_names.push(NameChange::Set { path: path.to_path_buf(), before });
         }
         Ok(())
@@ -410,5 +421,56 @@ impl Storage for SimulatedDisk {
 
     fn lock(&self, _path: &Path) -> io::Result<Option<File>> {
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of the files `old` and `new` are there after a loss of power, over many of them.
+    fn after_power_cuts(change: impl Fn(&SimulatedDisk)) -> BTreeSet<(bool, bool)> {
+        let there = |disk: &SimulatedDisk, name: &str| disk.read_file(Path::new(name)).is_ok();
+        let cut = |seed| {
+            let disk = SimulatedDisk::default();
+            disk.replace_file(Path::new("/dir/old"), b"1", true).unwrap();
+            change(&disk);
+            disk.power_cut(seed);
+            (there(&disk, "/dir/old"), there(&disk, "/dir/new"))
+        };
+        (0..64).map(cut).collect()
+    }
+
+    #[test]
+    fn a_durable_file_makes_all_names_of_its_directory_durable() {
+        let remove = |disk: &SimulatedDisk| disk.remove(Path::new("/dir/old")).unwrap();
+        let add = |disk: &SimulatedDisk, durable| {
+            disk.replace_file(Path::new("/dir/new"), b"2", durable).unwrap();
+        };
+        assert_eq!(after_power_cuts(remove), BTreeSet::from([(true, false), (false, false)]));
+        let unsynced = after_power_cuts(|disk| {
+            remove(disk);
+            add(disk, false);
+        });
+        // In their order, like a file system with a journal.
+        assert_eq!(unsynced, BTreeSet::from([(true, false), (false, false), (false, true)]));
+        let synced = after_power_cuts(|disk| {
+            remove(disk);
+            add(disk, true);
+        });
+        assert_eq!(synced, BTreeSet::from([(false, true)]));
+    }
+
+    #[test]
+    fn a_copy_is_durable_when_its_directory_is_synced() {
+        let copy = |disk: &SimulatedDisk| {
+            disk.copy(Path::new("/dir/old"), Path::new("/dir/new")).unwrap();
+        };
+        assert_eq!(after_power_cuts(copy), BTreeSet::from([(true, false), (true, true)]));
+        let synced = after_power_cuts(|disk| {
+            copy(disk);
+            disk.sync_dir(Path::new("/dir")).unwrap();
+        });
+        assert_eq!(synced, BTreeSet::from([(true, true)]));
     }
 }

@@ -30,6 +30,10 @@ pub const RECORD_OVERHEAD_BYTES: usize = 16 * 1024;
 /// What a topic must allow.
 pub const RECORD_BYTES_MAX: usize = BLOCK_BYTES_MAX + RECORD_OVERHEAD_BYTES;
 
+/// Small records go together up to this, which is well within what a topic allows of a batch; a larger
+/// one goes alone. Readers unpack a whole batch at once: the larger it is, the more memory they need.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+
 /// Given up only after this, so that a broker that is paused or restarted for minutes gets each
 /// record once: what is given up is sent anew, and may then be there twice.
 const MESSAGE_TIMEOUT_MS: u64 = 15 * 60 * 1_000;
@@ -123,9 +127,7 @@ fn producer_config(kafka: &Kafka, linger: Duration) -> ClientConfig {
     config.set("compression.type", kafka.compression.as_str());
     config.set("linger.ms", linger.as_millis().to_string());
     config.set("message.max.bytes", RECORD_BYTES_MAX.to_string());
-    // A batch of small blocks must not be larger than the largest block: the topic's limit is of
-    // the batch.
-    config.set("batch.size", BLOCK_BYTES_MAX.to_string());
+    config.set("batch.size", BATCH_BYTES_MAX.to_string());
     config.set("queue.buffering.max.kbytes", (kafka.queue_bytes_max / 1024).to_string());
     config.set("message.timeout.ms", MESSAGE_TIMEOUT_MS.to_string());
     config.set("request.timeout.ms", REQUEST_TIMEOUT_MS.to_string());

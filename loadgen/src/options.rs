@@ -1,11 +1,15 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use proto::limits::EVENTS_PER_BATCH_MAX;
 
 use crate::event_id::CONNECTIONS_MAX;
+use crate::quantity::{Share, parse_duration};
+use crate::search::Bound;
+use crate::stages::{RATE_MAX, Stages};
 use crate::threshold::Threshold;
 
 const EXAMPLES: &str = "\
@@ -16,6 +20,13 @@ EXAMPLES
   2,000 requests a second of 100 events each; fails when the slowest 1 % of the answers took longer
   than 10 ms, counted from when each request was meant to be sent:
       unmogrowp-loadgen --endpoints ./data/endpoints.json --rate 2000 --fail-if 'p99>10ms'
+
+  Up from 1,000 to 5,000 requests a second, and a page with plots of it:
+      unmogrowp-loadgen --endpoints ./data/endpoints.json \\
+          --stages '30s@1000,60s@1000..5000,30s@5000' --html out.html
+
+  The highest rate at which 99 % of the answers come within 10 ms:
+      unmogrowp-loadgen search --bound 'p99<10ms' --endpoints ./data/endpoints.json
 
   Small requests, 16 at a time on each connection, the report as JSON:
       unmogrowp-loadgen --url http://127.0.0.1:8080 --app-id UUID --api-key KEY \\
@@ -31,60 +42,95 @@ EXIT CODES
   3  no connection could be made
   4  a --fail-if threshold was crossed
   5  --verify found events missing or doubled, or could not be completed
+  6  `search` could not say where the server's limit is
 
 The report's fields are explained in docs/load-testing.md.";
 
+const SEARCH_HELP: &str = "\
+Looks for the highest rate of requests at which the bound still holds.
+
+The rate is doubled until the bound breaks, then the gap between the last rate that held and the
+first that broke is halved until it is narrower than --precision. The rate found is run once more,
+twice as long, and counts only if it holds again. A rate counts as broken when it broke --tries times
+in a row. Each step lasts --duration. A rate at which the generator itself was the limit is never
+taken for the server's.";
+
+const SEARCH_EXAMPLES: &str = "\
+EXAMPLES
+  unmogrowp-loadgen search --bound 'p99<10ms' --endpoints ./data/endpoints.json
+  unmogrowp-loadgen search --bound 'p50<1ms' --bound 'p99.9<10ms' --error-bound 0% --duration 20s \\
+      --endpoints ./data/endpoints.json --json search.json --html search.html";
+
 /// Puts load on an UnMoGrowP ingestion endpoint and reports rates, latencies and costs.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "unmogrowp-loadgen", version, after_help = EXAMPLES)]
 pub struct Options {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Where events are sent, http only [default: http://127.0.0.1:8080, or from --endpoints]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
 
     /// The app that the events belong to
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, global = true, value_name = "UUID")]
     pub app_id: Option<String>,
 
     /// The app's key; --verify needs its read scope too
-    #[arg(long, value_name = "KEY", env = "UNMOGROWP_API_KEY", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        env = "UNMOGROWP_API_KEY",
+        hide_env_values = true
+    )]
     pub api_key: Option<String>,
 
     /// The endpoints.json that `./dev up` writes: gives --url, --app-id, --api-key and the API's
     /// address wherever they are not given themselves; a folder stands for the one in it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub endpoints: Option<PathBuf>,
 
     /// Events in each request
-    #[arg(long, value_name = "N", default_value_t = 100,
+    #[arg(long, global = true, value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u64).range(1..=EVENTS_PER_BATCH_MAX as u64))]
     pub batch: u64,
 
     /// Connections, kept open and shared out over the threads
-    #[arg(long, value_name = "N", default_value_t = 64,
+    #[arg(long, global = true, value_name = "N", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
     pub connections: u64,
 
     /// Requests that may be unanswered on one connection at a time
-    #[arg(long, value_name = "N", default_value_t = 1,
+    #[arg(long, global = true, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub pipeline: u64,
 
     /// REQUESTS (not events) a second over all connections together; 0 is as fast as the answers
     /// come. A constant rate keeps its schedule whatever the server does: requests that could not
     /// be sent in time are sent late, and corrected_latency_us counts from when they were due
-    #[arg(long, value_name = "N", default_value_t = 0,
-          value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
-    pub rate: u64,
+    /// [default: 0]
+    #[arg(long, global = true, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(0..=RATE_MAX))]
+    pub rate: Option<u64>,
 
-    /// Seconds of sending; answers still open then are waited for, up to 10 s
-    #[arg(long, value_name = "SECONDS", default_value_t = 10,
-          value_parser = clap::value_parser!(u64).range(1..=7 * 86_400))]
-    pub duration: u64,
+    /// How long to send, such as 10, 90s, 5m; answers still open then are waited for, up to 10 s.
+    /// With `search`, of each step [default: 10s]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Instead of --rate and --duration: stages that follow each other, each TIME@RATE or, rising or
+    /// falling evenly, TIME@FROM..TO, such as '30s@1000,60s@1000..5000,10s@0,30s@5000'
+    #[arg(long, global = true, value_name = "STAGES")]
+    pub stages: Option<Stages>,
 
     /// Writes the report there
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Writes the report there as a page with plots, for any browser; it loads nothing from elsewhere
+    #[arg(long, global = true, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 
     /// Fails (exit code 4) when this holds, such as 'p99>10ms', 'errors>0', 'events_per_s<500000';
     /// may be repeated. p50, p90, p99, p999, p9999 and max are the corrected latencies
@@ -108,31 +154,84 @@ pub struct Options {
     pub verify_wait: u64,
 
     /// Threads that send [default: half the cores, at least 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_024))]
+    #[arg(long, global = true, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=1_024))]
     pub threads: Option<u64>,
 
     /// Size of one event's JSON
-    #[arg(long, value_name = "BYTES", default_value_t = 270)]
+    #[arg(long, global = true, value_name = "BYTES", default_value_t = 270)]
     pub event_bytes: usize,
 
     /// Users that the events are spread over [default: 100000; --verify chooses its own]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    #[arg(long, global = true, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
     pub users: Option<u64>,
 
     /// Makes ids and users reproducible: the same seed sends the same event ids again (so use a
     /// seed only once per database together with --verify) [default: random]
-    #[arg(long, value_name = "N")]
+    #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
 
     /// Process whose CPU time and memory are reported as the server's [default: whoever listens at
     /// the URL's port, when that is this machine]
-    #[arg(long, value_name = "PID")]
+    #[arg(long, global = true, value_name = "PID")]
     pub server_pid: Option<u32>,
 
     /// A Prometheus page to read the server's CPU time and memory from instead
     /// (process_cpu_seconds_total, process_resident_memory_bytes)
-    #[arg(long, value_name = "URL", conflicts_with = "server_pid")]
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "server_pid")]
     pub server_metrics: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Looks for the highest rate at which a latency bound still holds
+    #[command(long_about = SEARCH_HELP, after_help = SEARCH_EXAMPLES)]
+    Search(SearchOptions),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct SearchOptions {
+    /// What must hold at the rate: one of p50, p90, p99, p99.9, p99.99 or max (corrected latencies),
+    /// less than a time, such as 'p99<10ms'; may be repeated, then all must hold
+    #[arg(long, value_name = "BOUND", required = true)]
+    pub bound: Vec<Bound>,
+
+    /// The part of the requests due that may go wrong: be answered otherwise than 200, lost, or not
+    /// sent by the end
+    #[arg(long, value_name = "SHARE", default_value = "0.1%")]
+    pub error_bound: Share,
+
+    /// Requests a second of the first step
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    pub start: u64,
+
+    /// Requests a second that are never exceeded
+    #[arg(long, value_name = "N", default_value_t = 10_000_000,
+          value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    pub max: u64,
+
+    /// The search ends when the rates that held and broke are this near each other, 0.1% to 50%
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = parse_precision)]
+    pub precision: Share,
+
+    /// A rate counts as broken when it broke this many times in a row
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub tries: u32,
+
+    /// Between two steps, for the server to come to rest
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub rest: Duration,
+}
+
+fn parse_precision(text: &str) -> Result<Share, String> {
+    let share: Share = text.parse()?;
+    if (0.001..=0.5).contains(&share.0) {
+        return Ok(share);
+    }
+    Err(format!("{text:?} is outside 0.1% to 50%"))
 }
 
 #[cfg(test)]
@@ -147,8 +246,8 @@ mod tests {
     fn defaults() {
         let options = parse("").unwrap();
         let seen = (options.batch, options.connections, options.pipeline, options.rate);
-        assert_eq!(seen, (100, 64, 1, 0));
-        assert_eq!((options.duration, options.event_bytes), (10, 270));
+        assert_eq!(seen, (100, 64, 1, None));
+        assert_eq!((options.duration, options.event_bytes), (None, 270));
     }
 
     #[test]
@@ -159,9 +258,26 @@ mod tests {
             let mut turned = flags;
             turned.rotate_left(first);
             let options = parse(&turned.join(" ")).unwrap();
-            assert_eq!((options.batch, options.rate, options.seed), (7, 5, Some(3)), "{turned:?}");
+            let seen = (options.batch, options.rate, options.seed);
+            assert_eq!(seen, (7, Some(5), Some(3)), "{turned:?}");
             assert_eq!(options.verify, Some(Some("http://a:1".to_owned())), "{turned:?}");
             assert_eq!(options.fail_if.len(), 1, "{turned:?}");
+        }
+    }
+
+    /// `./dev load` puts its flags first.
+    #[test]
+    fn flags_may_stand_before_and_behind_search() {
+        let bound = "--bound p99<10ms";
+        for line in [
+            format!("--batch 7 --seed 3 search {bound} --error-bound 1%"),
+            format!("search {bound} --error-bound 1% --batch 7 --seed 3"),
+            format!("--batch 7 search --error-bound 1% {bound} --seed 3"),
+        ] {
+            let options = parse(&line).unwrap();
+            assert_eq!((options.batch, options.seed), (7, Some(3)), "{line}");
+            let Some(Command::Search(search)) = options.command else { panic!("{line}") };
+            assert_eq!((search.bound.len(), search.error_bound), (1, Share(0.01)), "{line}");
         }
     }
 
@@ -183,6 +299,15 @@ mod tests {
             "--fail-if p99",
             "--verify http://a:1 --users 5",
             "--server-pid 1 --server-metrics http://a:1",
+            "--duration 1d",
+            "--stages 10s",
+            "search",
+            "search --bound p99>10ms",
+            "search --bound errors<1",
+            "search --bound p99<1ms --precision 0%",
+            "search --bound p99<1ms --tries 0",
+            "search --bound p99<1ms --start 0",
+            "search --bound p99<1ms --verify http://a:1",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

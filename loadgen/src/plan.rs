@@ -9,10 +9,12 @@ use thiserror::Error;
 use crate::event_id::RunId;
 use crate::options::Options;
 use crate::schedule::Schedule;
+use crate::stages::Stages;
 use crate::target::Target;
 use crate::template::{RequestTemplate, TemplateError, Traffic, Users};
 
 const USERS_DEFAULT: u64 = 100_000;
+pub const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Error)]
 pub enum PlanError {
@@ -46,7 +48,9 @@ pub struct Plan {
     pub batch: u64,
     pub connections: u64,
     pub pipeline: u64,
-    pub rate: u64,
+    /// None in a closed loop, in which answers set the pace.
+    pub stages: Option<Stages>,
+    schedule: Option<Schedule>,
     pub duration: Duration,
     pub threads: u64,
     pub event_bytes: usize,
@@ -124,6 +128,7 @@ impl Plan {
             let TemplateError::EventBytes { .. } = error;
             PlanError::Invalid { flag: "--event-bytes", reason: error.to_string() }
         })?;
+        let (stages, duration) = stages_of(options)?;
         let threads = options.threads.unwrap_or_else(default_threads).min(options.connections);
         Ok(Plan {
             url,
@@ -133,8 +138,9 @@ impl Plan {
             batch: options.batch,
             connections: options.connections,
             pipeline: options.pipeline,
-            rate: options.rate,
-            duration: Duration::from_secs(options.duration),
+            schedule: stages.as_ref().map(|stages| Schedule::new(stages, options.connections)),
+            stages,
+            duration,
             threads,
             event_bytes: options.event_bytes,
             users,
@@ -151,13 +157,27 @@ impl Plan {
         })
     }
 
-    pub fn schedule(&self) -> Option<Schedule> {
-        Schedule::new(self.rate, self.connections)
+    pub fn schedule(&self) -> Option<&Schedule> {
+        self.schedule.as_ref()
     }
 
     pub fn duration_ns(&self) -> u64 {
         self.duration.as_nanos() as u64
     }
+}
+
+/// `--rate` with `--duration` is the form of one constant stage.
+fn stages_of(options: &Options) -> Result<(Option<Stages>, Duration), PlanError> {
+    let duration = options.duration.unwrap_or(DURATION_DEFAULT);
+    let Some(stages) = &options.stages else {
+        let rate = options.rate.filter(|&rate| rate > 0);
+        return Ok((rate.map(|rate| Stages::constant(rate, duration)), duration));
+    };
+    if options.rate.is_some() || options.duration.is_some() {
+        let reason = "it says rates and times itself: leave out --rate and --duration".to_owned();
+        return Err(PlanError::Invalid { flag: "--stages", reason });
+    }
+    Ok((Some(stages.clone()), stages.duration()))
 }
 
 /// Half the cores, so that a server on the same machine has the other half.
@@ -232,5 +252,7 @@ mod tests {
         check("--app-id ab --api-key k --verify", "--verify");
         check("--app-id ab --api-key k --event-bytes 10", "--event-bytes");
         check("--endpoints /nonexistent", "--endpoints");
+        check("--app-id ab --api-key k --stages 5s@10 --rate 5", "--stages");
+        check("--app-id ab --api-key k --stages 5s@10 --duration 5", "--stages");
     }
 }

@@ -209,6 +209,10 @@ impl RequestTemplate {
         &self.bytes
     }
 
+    pub fn batch(&self) -> u64 {
+        self.batch
+    }
+
     /// Makes `request` the connection's request number `number`.
     pub fn patch(&self, request: &mut [u8], connection: u64, number: u64) {
         let name_count = self.traffic.names.len() as u64;

@@ -10,19 +10,22 @@ use mio::{Interest, Registry, Token};
 use thiserror::Error;
 
 use crate::ledger::Ledger;
+use crate::mix::Mix;
 use crate::response::{ResponseError, ResponseReader};
 use crate::schedule::Schedule;
 use crate::send_buffer::{BufferPool, SendBuffer};
 use crate::tally::{Asked, Tally};
-use crate::template::{RequestTemplate, Stamp};
+use crate::template::Stamp;
 
 const RETRY_NS_MIN: u64 = 10_000_000;
 const RETRY_NS_MAX: u64 = 1_000_000_000;
 
 /// What connections of one worker share; borrowed for each call.
 pub struct Pace<'a> {
-    pub template: &'a RequestTemplate,
+    pub mix: &'a Mix,
     pub pipeline: usize,
+    /// A connection that was asked so many is closed and made again.
+    pub requests_per_connection: u64,
     pub schedule: Option<&'a Schedule>,
     pub stamp: Stamp,
     /// Requests meant to be sent from this moment on are not begun.
@@ -38,6 +41,8 @@ pub enum Lost {
     Closed,
     #[error("the server announced that it closes the connection")]
     Announced,
+    #[error("it was asked all that one connection is to be asked")]
+    Retired,
     #[error("the server answered what was not asked")]
     Unasked,
     #[error("unreadable answer: {0}")]
@@ -65,6 +70,8 @@ pub struct Connection {
     unbegun: usize,
     /// Since when a request that is due could have been begun: the connection stood and had room.
     free_since_ns: u64,
+    /// Requests begun since this connection was made.
+    begun_here: u64,
     pub ledger: Ledger,
 }
 
@@ -79,6 +86,7 @@ impl Connection {
             in_flight: VecDeque::with_capacity(pipeline),
             unbegun: 0,
             free_since_ns: 0,
+            begun_here: 0,
             ledger: Ledger::default(),
         }
     }
@@ -106,6 +114,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         self.link = Link::Connecting(stream);
+        self.begun_here = 0;
         Ok(())
     }
 
@@ -194,6 +203,9 @@ impl Connection {
                 return Err(lost);
             }
             fed?;
+            if self.begun_here >= pace.requests_per_connection && self.in_flight.is_empty() {
+                return Err(Lost::Retired);
+            }
             // A short read means that the socket is empty, unless its end is still to be read.
             if count < scratch.len() && !until_end {
                 return Ok(());
@@ -230,7 +242,9 @@ impl Connection {
     }
 
     fn may_begin(&self, pace: &Pace<'_>) -> bool {
-        pace.send_until_ns > 0 && self.in_flight.len() < pace.pipeline
+        pace.send_until_ns > 0
+            && self.in_flight.len() < pace.pipeline
+            && self.begun_here < pace.requests_per_connection
     }
 
     fn write_requests(
@@ -276,7 +290,7 @@ impl Connection {
             return;
         }
         let now_ns = now_ns();
-        while self.in_flight.len() < pace.pipeline && buffer.has_room() {
+        while self.may_begin(pace) && buffer.has_room() {
             let request = self.ledger.request_count;
             // Without a schedule a request is meant to be sent the moment there is room for it.
             let mut intended_ns = now_ns;
@@ -290,14 +304,16 @@ impl Connection {
             } else if now_ns >= pace.send_until_ns {
                 return;
             }
-            buffer.fill(pace.template, self.index, request, &pace.stamp);
-            let events = pace.template.batch() as u32;
+            let choice = pace.mix.choose(self.index, request);
+            buffer.fill(pace.mix, choice, self.index, request, &pace.stamp);
+            let made = pace.mix.get(choice);
             self.in_flight.push_back(Asked {
                 intended_ns,
                 sent_ns: now_ns,
-                events,
-                expected_status: 200,
+                events: made.template.event_count() as u32,
+                expected_status: made.expected_status,
             });
+            self.begun_here += 1;
             self.unbegun += 1;
             self.ledger.request_count += 1;
         }

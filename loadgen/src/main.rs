@@ -1,20 +1,24 @@
 //! Puts load on an ingestion endpoint and says honestly how it did.
 //!
 //! The way of a run: [`options`] become a [`plan`]; [`run`] starts one [`worker`] a core, each with
-//! its own poller and [`connection`]s; a connection sends what [`template`] wrote into its
-//! [`send_buffer`] when the [`schedule`] says so and counts answers in a [`tally`]; the merged tally
+//! its own poller and [`connection`]s; a connection sends what the [`mix`] made ahead and a
+//! [`template`] patched in its [`send_buffer`] when the [`schedule`] says so and counts answers in a [`tally`]; the merged tally
 //! becomes a [`report`], is judged by [`threshold`]s and, when asked, [`verify`] looks for every
 //! acknowledged event in the analytics answers. [`search`] makes many runs, each at another rate.
 //!
 //! Knows the ingestion contract and nothing of the engine's inside. No `unsafe`, no async runtime.
 
 mod api_client;
+mod compression;
 mod connection;
+mod distribution;
 mod event_id;
 mod generator_limit;
 mod html;
+mod invalid;
 mod ledger;
 mod live;
+mod mix;
 mod options;
 mod plan;
 mod progress;
@@ -26,6 +30,7 @@ mod schedule;
 mod search;
 mod send_buffer;
 mod server_process;
+mod slow_clients;
 mod stages;
 mod tally;
 mod target;

@@ -1,11 +1,13 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use proto::limits::EVENTS_PER_BATCH_MAX;
 
+use crate::compression::Compression;
+use crate::distribution::{Distribution, parse_exponent};
 use crate::event_id::CONNECTIONS_MAX;
 use crate::quantity::{Share, parse_duration};
 use crate::search::Bound;
@@ -34,6 +36,17 @@ EXAMPLES
 
   Send for five seconds, then look for every acknowledged event in the analytics answers:
       unmogrowp-loadgen --endpoints ./data/endpoints.json --rate 200 --duration 5 --verify
+
+  Batches of all sizes, few users who send much, compressed, 1 % of the requests wrong:
+      unmogrowp-loadgen --endpoints ./data/endpoints.json --batch '1:50%,100:40%,1000:10%' \\
+          --users 100000 --users-skew 1.1 --compression zstd --invalid-share 1%
+
+DISTRIBUTIONS
+  100                     always 100
+  uniform:1..1000         each from 1 to 1000 equally often
+  zipf:1..1000,1.1        1 most often, the k-th value 1 / k^1.1 as often
+  normal:200,50           mean and standard deviation; what lies outside the range becomes its end
+  1:50%,100:40%,1000:10%  these values, these shares
 
 EXIT CODES
   0  the run was made (requests may have failed: see `errors`, or use --fail-if 'errors>0')
@@ -91,10 +104,14 @@ pub struct Options {
     #[arg(long, global = true, value_name = "FILE")]
     pub endpoints: Option<PathBuf>,
 
-    /// Events in each request
-    #[arg(long, global = true, value_name = "N", default_value_t = 100,
-          value_parser = clap::value_parser!(u64).range(1..=EVENTS_PER_BATCH_MAX as u64))]
-    pub batch: u64,
+    /// Another app, with the weight of its share of the requests (1 when left out); instead of
+    /// --app-id and --api-key, and may be repeated
+    #[arg(long, global = true, value_name = "ID:KEY:WEIGHT", conflicts_with = "app_id")]
+    pub app: Vec<WeightedApp>,
+
+    /// Events in each request, 1 to 1000: a number N, or a distribution (see below)
+    #[arg(long, global = true, value_name = "DISTRIBUTION", default_value = "100")]
+    pub batch: Distribution,
 
     /// Connections, kept open and shared out over the threads
     #[arg(long, global = true, value_name = "N", default_value_t = 64,
@@ -158,14 +175,39 @@ pub struct Options {
           value_parser = clap::value_parser!(u64).range(1..=1_024))]
     pub threads: Option<u64>,
 
-    /// Size of one event's JSON
-    #[arg(long, global = true, value_name = "BYTES", default_value_t = 270)]
-    pub event_bytes: usize,
+    /// Size of one event's JSON, drawn for each event: a number N, or a distribution (see below)
+    #[arg(long, global = true, value_name = "DISTRIBUTION", default_value = "270")]
+    pub event_bytes: Distribution,
 
     /// Users that the events are spread over [default: 100000; --verify chooses its own]
     #[arg(long, global = true, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
     pub users: Option<u64>,
+
+    /// Some users send more than others: the k-th has 1 / k^S of the first one's events (Zipf); 0 is
+    /// even, 1 is usual, 10 the most
+    #[arg(long, global = true, value_name = "S", default_value = "0",
+          value_parser = parse_exponent)]
+    pub users_skew: f64,
+
+    /// Compresses the bodies, before the run: the same ids are then sent again and again, so that a
+    /// store counts them once
+    #[arg(long, global = true, value_name = "CODING", value_enum, default_value = "none")]
+    pub compression: Compression,
+
+    /// Part of the requests, such as 1%, that the server has to refuse (bad JSON, broken rules, a
+    /// wrong key, app, path, method or type); any other answer than the right refusal is an error
+    #[arg(long, global = true, value_name = "SHARE", default_value = "0%")]
+    pub invalid_share: Share,
+
+    /// Closes a connection after so many requests and makes a new one [default: never]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests_per_connection: Option<u64>,
+
+    /// Connections besides that send their requests a byte every 200 ms
+    #[arg(long, global = true, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub slow_connections: u64,
 
     /// Makes ids and users reproducible: the same seed sends the same event ids again (so use a
     /// seed only once per database together with --verify) [default: random]
@@ -226,6 +268,31 @@ pub struct SearchOptions {
     pub rest: Duration,
 }
 
+/// `ID:KEY`, or `ID:KEY:WEIGHT`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedApp {
+    pub id: String,
+    pub key: String,
+    pub weight: u64,
+}
+
+impl FromStr for WeightedApp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const WEIGHT_MAX: u64 = 1_000_000;
+        let mut parts = text.splitn(3, ':');
+        let (Some(id), Some(key)) = (parts.next(), parts.next()) else {
+            return Err("an app is ID:KEY or ID:KEY:WEIGHT".to_owned());
+        };
+        let weight = parts.next().unwrap_or("1");
+        let parsed = weight.parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight));
+        let weight =
+            parsed.ok_or_else(|| format!("the weight {weight:?} is not 1 to {WEIGHT_MAX}"))?;
+        Ok(WeightedApp { id: id.to_owned(), key: key.to_owned(), weight })
+    }
+}
+
 fn parse_precision(text: &str) -> Result<Share, String> {
     let share: Share = text.parse()?;
     if (0.001..=0.5).contains(&share.0) {
@@ -245,9 +312,9 @@ mod tests {
     #[test]
     fn defaults() {
         let options = parse("").unwrap();
-        let seen = (options.batch, options.connections, options.pipeline, options.rate);
-        assert_eq!(seen, (100, 64, 1, None));
-        assert_eq!((options.duration, options.event_bytes), (None, 270));
+        assert_eq!((options.connections, options.pipeline, options.rate), (64, 1, None));
+        assert_eq!((options.batch, options.duration), (Distribution::Fixed(100), None));
+        assert_eq!(options.event_bytes, Distribution::Fixed(270));
     }
 
     #[test]
@@ -259,7 +326,7 @@ mod tests {
             turned.rotate_left(first);
             let options = parse(&turned.join(" ")).unwrap();
             let seen = (options.batch, options.rate, options.seed);
-            assert_eq!(seen, (7, Some(5), Some(3)), "{turned:?}");
+            assert_eq!(seen, (Distribution::Fixed(7), Some(5), Some(3)), "{turned:?}");
             assert_eq!(options.verify, Some(Some("http://a:1".to_owned())), "{turned:?}");
             assert_eq!(options.fail_if.len(), 1, "{turned:?}");
         }
@@ -275,7 +342,8 @@ mod tests {
             format!("--batch 7 search --error-bound 1% {bound} --seed 3"),
         ] {
             let options = parse(&line).unwrap();
-            assert_eq!((options.batch, options.seed), (7, Some(3)), "{line}");
+            let seen = (options.batch, options.seed);
+            assert_eq!(seen, (Distribution::Fixed(7), Some(3)), "{line}");
             let Some(Command::Search(search)) = options.command else { panic!("{line}") };
             assert_eq!((search.bound.len(), search.error_bound), (1, Share(0.01)), "{line}");
         }
@@ -290,7 +358,16 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for line in [
-            "--batch 0",
+            "--batch x",
+            "--event-bytes uniform:9..1",
+            "--users-skew 11",
+            "--compression br",
+            "--invalid-share 5",
+            "--requests-per-connection 0",
+            "--slow-connections 10001",
+            "--app ab",
+            "--app ab:key:0",
+            "--app ab:key:1 --app-id cd",
             "--connections 0",
             "--pipeline 0",
             "--duration 0",

@@ -16,6 +16,7 @@ use crate::live::{Caption, LiveView};
 use crate::plan::{Plan, PlanError};
 use crate::progress::Progress;
 use crate::server_process::{ServerProbe, ServerUse};
+use crate::slow_clients::{self, SlowUse};
 use crate::tally::Tally;
 use crate::worker::{Share, StartLine, Worker};
 
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub generator_cpu: Duration,
     pub generator: GeneratorUse,
     pub server: ServerUse,
+    /// When the plan has slow clients.
+    pub slow: Option<SlowUse>,
     pub started_at: time::OffsetDateTime,
     pub ended_at: time::OffsetDateTime,
 }
@@ -83,7 +86,16 @@ pub fn run(plan: &Plan, title: &str) -> Result<Outcome, RunError> {
             }
             return Err(no_connection(reason.unwrap_or_else(|| "no answer within 5 s".into())));
         }
-        measure(plan, title, address, &progress, &starts, &done).map_err(RunError::Io)
+        let (stop, stopped) = mpsc::channel();
+        let slow = (plan.slow_connections > 0).then(|| {
+            let template = &plan.slow_template;
+            let count = plan.slow_connections;
+            scope.spawn(move || slow_clients::trickle(address, count, template, &stopped))
+        });
+        let outcome = measure(plan, title, address, &progress, &starts, &done);
+        drop(stop);
+        let slow = slow.map(|thread| thread.join().unwrap_or_default());
+        Ok(Outcome { slow, ..outcome? })
     })
 }
 
@@ -154,7 +166,17 @@ fn measure(
     };
     ledgers.sort_unstable_by_key(|&(connection, _)| connection);
     let ended_at = time::OffsetDateTime::now_utc();
-    Ok(Outcome { tally, ledgers, elapsed, generator_cpu, generator, server, started_at, ended_at })
+    Ok(Outcome {
+        tally,
+        ledgers,
+        elapsed,
+        generator_cpu,
+        generator,
+        server,
+        slow: None,
+        started_at,
+        ended_at,
+    })
 }
 
 /// Connections need a file each and many systems allow 1,024 at first. Where it can not be raised,

@@ -81,14 +81,15 @@ impl<'a> Worker<'a> {
             timer: WakeTimer::new(poll.registry(), Token(connections.len()))?,
             poll,
             pace: Pace {
-                template: &plan.template,
+                mix: &plan.mix,
                 pipeline,
+                requests_per_connection: plan.requests_per_connection.unwrap_or(u64::MAX),
                 schedule: plan.schedule(),
                 stamp: Stamp::new(time::OffsetDateTime::now_utc(), 1),
                 send_until_ns: 0,
                 keep_ledger: plan.verify.is_some(),
             },
-            buffers: BufferPool::new(&plan.template, plan.pipeline),
+            buffers: BufferPool::new(&plan.mix, plan.pipeline),
             cursor: plan.schedule().map(Cursor::new),
             plan,
             address,
@@ -284,8 +285,12 @@ impl<'a> Worker<'a> {
     }
 
     fn broken(&mut self, slot: usize, why: Lost) {
-        self.tally.connections_lost += 1;
-        self.tally.last_connection_error = Some(why.to_string());
+        if why == Lost::Retired {
+            self.tally.connections_retired += 1;
+        } else {
+            self.tally.connections_lost += 1;
+            self.tally.last_connection_error = Some(why.to_string());
+        }
         self.lose(slot);
     }
 

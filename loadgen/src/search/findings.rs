@@ -116,6 +116,10 @@ impl Findings {
             "knee" => {
                 format!("knee: {rate} hold {bounds}, confirmed; at most {precision} more do not")
             }
+            "generator" if knee.requests_per_s.is_none() => format!(
+                "generator: no rate holds {bounds}, and the generator itself is the limit: more \
+                 --threads, or another machine than the server's"
+            ),
             "generator" => format!(
                 "generator: {rate} hold {bounds}; above that the generator itself is the limit, so \
                  the server's is not known: more --threads, or another machine than the server's"

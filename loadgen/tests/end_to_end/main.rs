@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // clippy's own exception knows functions marked as tests only
 
 mod load;
+mod mixes;
 mod pages;
 mod search;
 mod stages;

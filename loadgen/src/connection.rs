@@ -10,20 +10,23 @@ use mio::{Interest, Registry, Token};
 use thiserror::Error;
 
 use crate::ledger::Ledger;
+use crate::mix::Mix;
 use crate::response::{ResponseError, ResponseReader};
 use crate::schedule::Schedule;
 use crate::send_buffer::{BufferPool, SendBuffer};
-use crate::tally::Tally;
-use crate::template::{RequestTemplate, Stamp};
+use crate::tally::{Asked, Tally};
+use crate::template::Stamp;
 
 const RETRY_NS_MIN: u64 = 10_000_000;
 const RETRY_NS_MAX: u64 = 1_000_000_000;
 
 /// What connections of one worker share; borrowed for each call.
 pub struct Pace<'a> {
-    pub template: &'a RequestTemplate,
+    pub mix: &'a Mix,
     pub pipeline: usize,
-    pub schedule: Option<Schedule>,
+    /// A connection that was asked so many is closed and made again.
+    pub requests_per_connection: u64,
+    pub schedule: Option<&'a Schedule>,
     pub stamp: Stamp,
     /// Requests meant to be sent from this moment on are not begun.
     pub send_until_ns: u64,
@@ -38,17 +41,14 @@ pub enum Lost {
     Closed,
     #[error("the server announced that it closes the connection")]
     Announced,
+    #[error("it was asked all that one connection is to be asked")]
+    Retired,
     #[error("the server answered what was not asked")]
     Unasked,
     #[error("unreadable answer: {0}")]
     Response(#[from] ResponseError),
     #[error("{0}")]
     Io(io::ErrorKind),
-}
-
-struct InFlight {
-    intended_ns: u64,
-    sent_ns: u64,
 }
 
 enum Link {
@@ -65,9 +65,13 @@ pub struct Connection {
     /// Held while something in it is unwritten.
     buffer: Option<SendBuffer>,
     reader: ResponseReader,
-    in_flight: VecDeque<InFlight>,
+    in_flight: VecDeque<Asked>,
     /// Requests in flight of which no byte has been written yet: the last ones of `in_flight`.
     unbegun: usize,
+    /// Since when a request that is due could have been begun: the connection stood and had room.
+    free_since_ns: u64,
+    /// Requests begun since this connection was made.
+    begun_here: u64,
     pub ledger: Ledger,
 }
 
@@ -81,6 +85,8 @@ impl Connection {
             reader: ResponseReader::default(),
             in_flight: VecDeque::with_capacity(pipeline),
             unbegun: 0,
+            free_since_ns: 0,
+            begun_here: 0,
             ledger: Ledger::default(),
         }
     }
@@ -108,11 +114,12 @@ impl Connection {
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         self.link = Link::Connecting(stream);
+        self.begun_here = 0;
         Ok(())
     }
 
     /// Looks whether a connection that was being made is there. False: not yet.
-    pub fn finish_connect(&mut self) -> io::Result<bool> {
+    pub fn finish_connect(&mut self, now_ns: u64) -> io::Result<bool> {
         let Link::Connecting(stream) = &self.link else { return Ok(self.is_open()) };
         if let Some(error) = stream.take_error()? {
             return Err(error);
@@ -125,7 +132,13 @@ impl Connection {
         if let Link::Connecting(stream) = std::mem::replace(&mut self.link, Link::Down) {
             self.link = Link::Open(stream);
         }
+        self.free_since_ns = now_ns;
         Ok(true)
+    }
+
+    /// The clock begins again at 0; nothing was sent yet.
+    pub fn restart_clock(&mut self) {
+        self.free_since_ns = 0;
     }
 
     /// Drops the connection with all that is in flight. Says after how long to connect again:
@@ -166,6 +179,9 @@ impl Connection {
                 Err(error) => return Err(Lost::Io(error.kind())),
             };
             let now_ns = now_ns();
+            if self.in_flight.len() == pace.pipeline {
+                self.free_since_ns = now_ns;
+            }
             let (in_flight, unbegun) = (&mut self.in_flight, self.unbegun);
             let (ledger, mut lost) = (&mut self.ledger, None);
             let fed = self.reader.feed(&scratch[..count], |head| {
@@ -175,8 +191,8 @@ impl Connection {
                     return;
                 }
                 let request = ledger.request_count - in_flight.len() as u64;
-                let sent = in_flight.pop_front().expect("more are in flight than are unbegun");
-                tally.answered(head.status, now_ns, sent.sent_ns, sent.intended_ns);
+                let asked = in_flight.pop_front().expect("more are in flight than are unbegun");
+                tally.answered(head.status, now_ns, asked);
                 if head.status == 200 && pace.keep_ledger {
                     ledger.acknowledge(request);
                 }
@@ -187,6 +203,9 @@ impl Connection {
                 return Err(lost);
             }
             fed?;
+            if self.begun_here >= pace.requests_per_connection && self.in_flight.is_empty() {
+                return Err(Lost::Retired);
+            }
             // A short read means that the socket is empty, unless its end is still to be read.
             if count < scratch.len() && !until_end {
                 return Ok(());
@@ -205,7 +224,14 @@ impl Connection {
         if !self.is_open() || (self.buffer.is_none() && !self.may_begin(pace)) {
             return Ok(());
         }
-        let mut buffer = self.buffer.take().unwrap_or_else(|| buffers.take());
+        let mut buffer = match self.buffer.take() {
+            Some(buffer) => {
+                // The socket was full: nothing could be begun before now.
+                self.free_since_ns = now_ns();
+                buffer
+            }
+            None => buffers.take(),
+        };
         let written = self.write_requests(&mut buffer, pace, tally, now_ns);
         if written.is_err() || buffer.unwritten().is_empty() {
             buffers.put_back(buffer);
@@ -216,7 +242,9 @@ impl Connection {
     }
 
     fn may_begin(&self, pace: &Pace<'_>) -> bool {
-        pace.send_until_ns > 0 && self.in_flight.len() < pace.pipeline
+        pace.send_until_ns > 0
+            && self.in_flight.len() < pace.pipeline
+            && self.begun_here < pace.requests_per_connection
     }
 
     fn write_requests(
@@ -227,7 +255,7 @@ impl Connection {
         now_ns: impl Fn() -> u64,
     ) -> Result<(), Lost> {
         loop {
-            self.begin_requests(buffer, pace, &now_ns);
+            self.begin_requests(buffer, pace, tally, &now_ns);
             let unwritten = buffer.unwritten();
             let Link::Open(stream) = &mut self.link else { return Ok(()) };
             if unwritten.is_empty() {
@@ -255,22 +283,37 @@ impl Connection {
         &mut self,
         buffer: &mut SendBuffer,
         pace: &Pace<'_>,
+        tally: &mut Tally,
         now_ns: impl Fn() -> u64,
     ) {
         if !self.may_begin(pace) || !buffer.has_room() {
             return;
         }
         let now_ns = now_ns();
-        while self.in_flight.len() < pace.pipeline && buffer.has_room() {
+        while self.may_begin(pace) && buffer.has_room() {
             let request = self.ledger.request_count;
             // Without a schedule a request is meant to be sent the moment there is room for it.
-            let intended_ns =
-                pace.schedule.map_or(now_ns, |schedule| schedule.due_ns(self.index, request));
-            if intended_ns > now_ns || intended_ns >= pace.send_until_ns {
+            let mut intended_ns = now_ns;
+            if let Some(schedule) = pace.schedule {
+                intended_ns = schedule.due_ns(self.index, request);
+                if intended_ns > now_ns || intended_ns >= pace.send_until_ns {
+                    return;
+                }
+                let late_ns = now_ns - intended_ns.max(self.free_since_ns).min(now_ns);
+                tally.lateness_ns.saturating_record(late_ns);
+            } else if now_ns >= pace.send_until_ns {
                 return;
             }
-            buffer.fill(pace.template, self.index, request, &pace.stamp);
-            self.in_flight.push_back(InFlight { intended_ns, sent_ns: now_ns });
+            let choice = pace.mix.choose(self.index, request);
+            buffer.fill(pace.mix, choice, self.index, request, &pace.stamp);
+            let made = pace.mix.get(choice);
+            self.in_flight.push_back(Asked {
+                intended_ns,
+                sent_ns: now_ns,
+                events: made.template.event_count() as u32,
+                expected_status: made.expected_status,
+            });
+            self.begun_here += 1;
             self.unbegun += 1;
             self.ledger.request_count += 1;
         }
@@ -284,9 +327,8 @@ impl Connection {
         let due = schedule.due_before(self.index, sending_ns);
         let begun = self.ledger.request_count;
         if begun < due {
-            let first_due_ns = schedule.due_ns(self.index, begun);
-            let last_due_ns = schedule.due_ns(self.index, due - 1);
-            tally.record_unsent(due - begun, first_due_ns, last_due_ns, now_ns);
+            let due_ns = |number| schedule.due_ns(self.index, begun + number);
+            tally.record_unsent(due - begun, now_ns, due_ns);
         }
     }
 }

@@ -36,6 +36,15 @@ pub fn low_half(connection: u64, event: u64) -> u64 {
     VARIANT | scramble((connection << EVENT_BITS) | event)
 }
 
+/// Bits of [`serial_of`].
+pub const SERIAL_BITS: u32 = CONNECTION_BITS + EVENT_BITS;
+
+/// The part of an id's second half that differs between the ids of a run.
+#[inline]
+pub fn serial_of(low_half: u64) -> u64 {
+    low_half & SERIAL_MASK
+}
+
 /// A number in `0..bound`, even over the ids of a run.
 #[inline]
 pub fn pick(low_half: u64, bound: u64) -> u64 {
@@ -54,7 +63,8 @@ fn scramble(serial: u64) -> u64 {
 }
 
 /// SplitMix64's finaliser: seeds that are near each other give runs that are not.
-fn mix64(seed: u64) -> u64 {
+#[inline]
+pub fn mix64(seed: u64) -> u64 {
     let mut x = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -1,18 +1,30 @@
 //! What a run will do: the options, completed from endpoints.json and checked against each other.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::compression::Compression;
+use crate::distribution::{Distribution, RankTable};
 use crate::event_id::RunId;
+use crate::mix::{Ingredients, Mix};
 use crate::options::Options;
+use crate::quantity::Share;
 use crate::schedule::Schedule;
+use crate::stages::Stages;
 use crate::target::Target;
-use crate::template::{RequestTemplate, TemplateError, Traffic, Users};
+use crate::template::{App, RequestTemplate, TemplateError, Traffic, Users};
 
 const USERS_DEFAULT: u64 = 100_000;
+const SLOW_EVENT_BYTES: usize = 400;
+pub const BATCH_RANGE: RangeInclusive<u64> = 1..=proto::limits::EVENTS_PER_BATCH_MAX as u64;
+/// What the smallest event has is found out when it is made.
+pub const EVENT_BYTES_RANGE: RangeInclusive<u64> = 1..=proto::limits::EVENT_BYTES_MAX as u64;
+pub const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Error)]
 pub enum PlanError {
@@ -33,6 +45,8 @@ pub enum ServerFigures {
 #[derive(Debug)]
 pub struct VerifyPlan {
     pub api: Target,
+    /// Events in every request: without ledgers of events, all have to be alike.
+    pub batch: u64,
     pub users_max: u64,
     pub wait: Duration,
 }
@@ -41,20 +55,29 @@ pub struct VerifyPlan {
 pub struct Plan {
     pub url: String,
     pub target: Target,
-    pub app_id: String,
-    pub api_key: String,
-    pub batch: u64,
+    /// At least one, with their weights.
+    pub apps: Vec<(App, u64)>,
+    pub batch: Distribution,
+    pub event_bytes: Distribution,
+    pub compression: Compression,
+    pub invalid_share: Share,
+    pub requests_per_connection: Option<u64>,
+    pub slow_connections: u64,
+    pub users_skew: f64,
     pub connections: u64,
     pub pipeline: u64,
-    pub rate: u64,
+    /// None in a closed loop, in which answers set the pace.
+    pub stages: Option<Stages>,
+    schedule: Option<Schedule>,
     pub duration: Duration,
     pub threads: u64,
-    pub event_bytes: usize,
     pub users: Option<u64>,
     pub seed: u64,
     pub run: RunId,
     pub traffic: Traffic,
-    pub template: RequestTemplate,
+    pub mix: Mix,
+    /// What slow clients send.
+    pub slow_template: RequestTemplate,
     pub verify: Option<VerifyPlan>,
     pub server: ServerFigures,
 }
@@ -76,22 +99,20 @@ impl Plan {
         let url = options
             .url
             .clone()
-            .or(endpoints.ingest)
+            .or_else(|| endpoints.ingest.clone())
             .unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
         let target = parse_target("--url", &url)?;
-        let missing = |flag| PlanError::Missing { flag };
-        let app_id =
-            options.app_id.clone().or(endpoints.app_id).ok_or_else(|| missing("--app-id"))?;
-        let api_key =
-            options.api_key.clone().or(endpoints.api_key).ok_or_else(|| missing("--api-key"))?;
-        check_field("--app-id", &app_id, |c| c.is_ascii_hexdigit() || c == '-')?;
-        check_field("--api-key", &api_key, |c| c.is_ascii_graphic())?;
+        let apps = apps_of(options, &endpoints)?;
+        check_distribution("--batch", &options.batch, &BATCH_RANGE)?;
+        check_distribution("--event-bytes", &options.event_bytes, &EVENT_BYTES_RANGE)?;
 
         let verify = match &options.verify {
             None => None,
             Some(given) => {
-                let api = given.clone().or(endpoints.api).ok_or_else(|| missing("--verify"))?;
+                let api = given.clone().or(endpoints.api);
+                let api = api.ok_or(PlanError::Missing { flag: "--verify" })?;
                 Some(VerifyPlan {
+                    batch: verifiable_batch(options)?,
                     api: parse_target("--verify", &api)?,
                     users_max: options.verify_users_max,
                     wait: Duration::from_secs(options.verify_wait),
@@ -108,40 +129,56 @@ impl Plan {
         let run = RunId::from_seed(seed);
         let users = verify.is_none().then(|| options.users.unwrap_or(USERS_DEFAULT));
         let traffic = match users {
+            Some(count) if options.users_skew > 0.0 => {
+                let table = RankTable::zipf(count, options.users_skew);
+                Traffic::ordinary(Users::Skewed(Arc::new(table)))
+            }
             Some(count) => Traffic::ordinary(Users::Shared { count }),
             None => Traffic::traceable(run),
         };
-        let template = RequestTemplate::new(
-            &target,
-            &app_id,
-            &api_key,
+        let too_small = |error: TemplateError| PlanError::Invalid {
+            flag: "--event-bytes",
+            reason: error.to_string(),
+        };
+        let mix = Mix::new(&Ingredients {
+            target: &target,
+            apps: &apps,
             run,
-            &traffic,
-            options.batch,
-            options.event_bytes,
-        )
-        .map_err(|error| {
-            let TemplateError::EventBytes { .. } = error;
-            PlanError::Invalid { flag: "--event-bytes", reason: error.to_string() }
-        })?;
+            traffic: &traffic,
+            batch: &options.batch,
+            event_bytes: &options.event_bytes,
+            compression: options.compression,
+            invalid_share: options.invalid_share.0,
+            seed,
+        })
+        .map_err(too_small)?;
+        let slow = [SLOW_EVENT_BYTES];
+        let slow_template = RequestTemplate::new(&target, &apps[0].0, run, &traffic, &slow, 1);
+        let (stages, duration) = stages_of(options)?;
         let threads = options.threads.unwrap_or_else(default_threads).min(options.connections);
         Ok(Plan {
             url,
             target,
-            app_id,
-            api_key,
-            batch: options.batch,
+            apps,
+            batch: options.batch.clone(),
+            event_bytes: options.event_bytes.clone(),
+            compression: options.compression,
+            invalid_share: options.invalid_share,
+            requests_per_connection: options.requests_per_connection,
+            slow_connections: options.slow_connections,
+            users_skew: options.users_skew,
             connections: options.connections,
             pipeline: options.pipeline,
-            rate: options.rate,
-            duration: Duration::from_secs(options.duration),
+            schedule: stages.as_ref().map(|stages| Schedule::new(stages, options.connections)),
+            stages,
+            duration,
             threads,
-            event_bytes: options.event_bytes,
             users,
             seed,
             run,
             traffic,
-            template,
+            mix,
+            slow_template: slow_template.map_err(too_small)?,
             verify,
             server: match (&options.server_metrics, options.server_pid) {
                 (Some(url), _) => ServerFigures::Metrics(parse_target("--server-metrics", url)?),
@@ -151,13 +188,81 @@ impl Plan {
         })
     }
 
-    pub fn schedule(&self) -> Option<Schedule> {
-        Schedule::new(self.rate, self.connections)
+    pub fn schedule(&self) -> Option<&Schedule> {
+        self.schedule.as_ref()
     }
 
     pub fn duration_ns(&self) -> u64 {
         self.duration.as_nanos() as u64
     }
+}
+
+/// Those of `--app`, or the one of `--app-id` and `--api-key`.
+fn apps_of(options: &Options, endpoints: &Endpoints) -> Result<Vec<(App, u64)>, PlanError> {
+    let given = options.app.iter();
+    let mut apps: Vec<_> =
+        given.map(|app| (App { id: app.id.clone(), key: app.key.clone() }, app.weight)).collect();
+    let mut flags = ("--app", "--app");
+    if apps.is_empty() {
+        let missing = |flag| PlanError::Missing { flag };
+        let id = options.app_id.as_ref().or(endpoints.app_id.as_ref());
+        let key = options.api_key.as_ref().or(endpoints.api_key.as_ref());
+        let id = id.ok_or_else(|| missing("--app-id"))?.clone();
+        let key = key.ok_or_else(|| missing("--api-key"))?.clone();
+        apps.push((App { id, key }, 1));
+        flags = ("--app-id", "--api-key");
+    }
+    for (app, _) in &apps {
+        check_field(flags.0, &app.id, |c| c.is_ascii_hexdigit() || c == '-')?;
+        check_field(flags.1, &app.key, |c| c.is_ascii_graphic())?;
+    }
+    Ok(apps)
+}
+
+fn check_distribution(
+    flag: &'static str,
+    distribution: &Distribution,
+    range: &RangeInclusive<u64>,
+) -> Result<(), PlanError> {
+    distribution.check_range(range).map_err(|reason| PlanError::Invalid { flag, reason })
+}
+
+/// The size of all batches, where every acknowledged event can be told from the requests' numbers.
+fn verifiable_batch(options: &Options) -> Result<u64, PlanError> {
+    let Distribution::Fixed(batch) = options.batch else {
+        let reason = "--verify needs batches of one size, such as 100".to_owned();
+        return Err(PlanError::Invalid { flag: "--batch", reason });
+    };
+    let refused = [
+        ("--app", options.app.len() > 1, "spreads the events over apps"),
+        ("--compression", options.compression != Compression::None, "sends the same ids again"),
+        ("--invalid-share", options.invalid_share.0 > 0.0, "sends what is not stored"),
+        ("--slow-connections", options.slow_connections > 0, "sends what is not counted"),
+        ("--users-skew", options.users_skew > 0.0, "chooses users, and so does --verify"),
+        // Sizes would make requests of different kinds, which are chosen at random.
+        ("--event-bytes", !options.event_bytes.is_fixed(), "has to be one number"),
+    ];
+    match refused.into_iter().find(|refused| refused.1) {
+        Some((flag, _, why)) => {
+            let reason = format!("it {why}: leave out --verify, or this");
+            Err(PlanError::Invalid { flag, reason })
+        }
+        None => Ok(batch),
+    }
+}
+
+/// `--rate` with `--duration` is the form of one constant stage.
+fn stages_of(options: &Options) -> Result<(Option<Stages>, Duration), PlanError> {
+    let duration = options.duration.unwrap_or(DURATION_DEFAULT);
+    let Some(stages) = &options.stages else {
+        let rate = options.rate.filter(|&rate| rate > 0);
+        return Ok((rate.map(|rate| Stages::constant(rate, duration)), duration));
+    };
+    if options.rate.is_some() || options.duration.is_some() {
+        let reason = "it says rates and times itself: leave out --rate and --duration".to_owned();
+        return Err(PlanError::Invalid { flag: "--stages", reason });
+    }
+    Ok((Some(stages.clone()), stages.duration()))
 }
 
 /// Half the cores, so that a server on the same machine has the other half.
@@ -213,8 +318,8 @@ mod tests {
         let folder = dir.path().display();
         for path in [format!("{folder}"), format!("{folder}/endpoints.json")] {
             let plan = plan(&format!("--verify --endpoints {path} --api-key mine")).unwrap();
-            assert_eq!((plan.url.as_str(), plan.app_id.as_str()), ("http://h:1", "ab"));
-            assert_eq!(plan.api_key, "mine");
+            assert_eq!(plan.url, "http://h:1");
+            assert_eq!(plan.apps, [(App { id: "ab".into(), key: "mine".into() }, 1)]);
             assert_eq!(plan.verify.unwrap().api, Target::parse("http://h:2").unwrap());
         }
     }
@@ -232,5 +337,22 @@ mod tests {
         check("--app-id ab --api-key k --verify", "--verify");
         check("--app-id ab --api-key k --event-bytes 10", "--event-bytes");
         check("--endpoints /nonexistent", "--endpoints");
+        check("--app-id ab --api-key k --batch 0", "--batch: 0 is outside 1 to 1000");
+        check("--app-id ab --api-key k --batch uniform:1..1001", "1001 is outside 1 to 1000");
+        check("--app-id ab --api-key k --event-bytes 270:50%,20:50%", "--event-bytes");
+        check("--app a\"b:key", "--app");
+        let verified = "--app-id ab --api-key k --verify http://a:1";
+        for (flag, value) in [
+            ("--batch", "uniform:1..9"),
+            ("--compression", "gzip"),
+            ("--invalid-share", "1%"),
+            ("--slow-connections", "1"),
+            ("--users-skew", "1"),
+            ("--event-bytes", "uniform:200..300"),
+        ] {
+            check(&format!("{verified} {flag} {value}"), flag);
+        }
+        check("--app-id ab --api-key k --stages 5s@10 --rate 5", "--stages");
+        check("--app-id ab --api-key k --stages 5s@10 --duration 5", "--stages");
     }
 }

@@ -5,10 +5,15 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::distribution::Distribution;
+use crate::generator_limit::{GeneratorLimit, GeneratorUse};
 use crate::plan::Plan;
 use crate::run::Outcome;
 use crate::server_process::ServerUse;
+use crate::slow_clients::SlowUse;
+use crate::stages::Stages;
 use crate::verify::Verified;
 
 /// Microseconds.
@@ -22,64 +27,84 @@ pub struct Latencies {
     pub max: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Config {
     url: String,
+    /// Separated by commas.
     app_id: String,
-    batch: u64,
+    /// A number, or the text of a distribution.
+    batch: Value,
     connections: u64,
     pipeline: u64,
-    rate: u64,
-    duration_s: u64,
+    /// 0 in a closed loop; null when it changes, then see `stages`.
+    rate: Option<u64>,
+    stages: Option<String>,
+    duration_s: f64,
     threads: u64,
-    event_bytes: usize,
-    request_bytes: usize,
+    event_bytes: Value,
+    /// The mean of those that are answered 200.
+    request_bytes: u64,
     users: Option<u64>,
+    users_skew: f64,
+    compression: &'static str,
+    /// 0 to 1.
+    invalid_share: f64,
+    requests_per_connection: Option<u64>,
     seed: u64,
     run: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
-    events_per_s: f64,
-    requests_per_s: f64,
-    bytes_per_s: f64,
-    errors: u64,
-    status: BTreeMap<String, u64>,
-    latency_us: Latencies,
-    corrected_latency_us: Latencies,
-    generator_cpu_s: f64,
-    server: ServerUse,
-    elapsed_s: f64,
-    events: u64,
-    requests: u64,
-    bytes: u64,
-    lost: u64,
-    unsent: u64,
-    connections_opened: u64,
-    connections_lost: u64,
-    connection_errors: u64,
-    last_connection_error: Option<String>,
+    pub events_per_s: f64,
+    pub requests_per_s: f64,
+    pub bytes_per_s: f64,
+    pub errors: u64,
+    /// Requests that have to be refused and were, rightly.
+    pub refused: u64,
+    pub status: BTreeMap<String, u64>,
+    pub latency_us: Latencies,
+    pub corrected_latency_us: Latencies,
+    pub generator_cpu_s: f64,
+    pub generator: GeneratorUse,
+    pub server: ServerUse,
+    pub elapsed_s: f64,
+    pub events: u64,
+    pub requests: u64,
+    pub bytes: u64,
+    pub lost: u64,
+    pub unsent: u64,
+    pub connections_opened: u64,
+    pub connections_lost: u64,
+    pub connections_retired: u64,
+    pub connection_errors: u64,
+    pub last_connection_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<SlowUse>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verified>,
     pub failed_thresholds: Vec<String>,
-    config: Config,
+    /// What speaks against taking the figures as the server's.
+    pub warnings: Vec<String>,
+    pub config: Config,
 }
 
 impl Report {
     pub fn new(plan: &Plan, outcome: &Outcome) -> Self {
         let tally = &outcome.tally;
         let elapsed_s = outcome.elapsed.as_secs_f64().max(1e-9);
-        let events = tally.acknowledged() * plan.batch;
+        let events = tally.events;
         Report {
             events_per_s: rounded(events as f64 / elapsed_s),
             requests_per_s: rounded(tally.answers() as f64 / elapsed_s),
             bytes_per_s: rounded(tally.sent_bytes as f64 / elapsed_s),
             errors: tally.errors(),
+            refused: tally.refused,
             status: tally.status_counts().map(|(s, n)| (s.to_string(), n)).collect(),
             latency_us: latencies(&tally.latency_ns),
             corrected_latency_us: latencies(&tally.corrected_latency_ns),
             generator_cpu_s: outcome.generator_cpu.as_secs_f64(),
+            generator: outcome.generator,
             server: outcome.server,
             elapsed_s,
             events,
@@ -89,26 +114,39 @@ impl Report {
             unsent: tally.unsent,
             connections_opened: tally.connections_opened,
             connections_lost: tally.connections_lost,
+            connections_retired: tally.connections_retired,
             connection_errors: tally.connections_lost + tally.connect_errors,
             last_connection_error: tally.last_connection_error.clone(),
+            slow: outcome.slow.clone(),
             verify: None,
             failed_thresholds: Vec::new(),
+            warnings: outcome.generator.limit().iter().map(GeneratorLimit::to_string).collect(),
             config: Config {
                 url: plan.url.clone(),
-                app_id: plan.app_id.clone(),
-                batch: plan.batch,
+                app_id: plan.apps.iter().map(|app| app.0.id.as_str()).collect::<Vec<_>>().join(","),
+                batch: number_or_text(&plan.batch),
                 connections: plan.connections,
                 pipeline: plan.pipeline,
-                rate: plan.rate,
-                duration_s: plan.duration.as_secs(),
+                rate: constant_rate(plan.stages.as_ref()),
+                stages: plan.stages.as_ref().map(Stages::to_string),
+                duration_s: plan.duration.as_secs_f64(),
                 threads: plan.threads,
-                event_bytes: plan.event_bytes,
-                request_bytes: plan.template.bytes().len(),
+                event_bytes: number_or_text(&plan.event_bytes),
+                request_bytes: plan.mix.request_bytes_mean(),
                 users: plan.users,
+                users_skew: plan.users_skew,
+                compression: plan.compression.as_str(),
+                invalid_share: plan.invalid_share.0,
+                requests_per_connection: plan.requests_per_connection,
                 seed: plan.seed,
                 run: format!("{:016x}", plan.run.as_u64()),
             },
         }
+    }
+
+    /// The part of the requests due that were not answered as they must be, or never sent.
+    pub fn failed_share(&self) -> f64 {
+        (self.errors + self.unsent) as f64 / ((self.requests + self.unsent) as f64).max(1.0)
     }
 
     /// The value that a threshold names; latencies are the corrected ones.
@@ -143,7 +181,11 @@ impl Report {
         writeln!(
             out,
             "{} events in requests of {} over {} connections, {} deep, {:.1} s",
-            self.events, config.batch, config.connections, config.pipeline, self.elapsed_s
+            self.events,
+            plain(&config.batch),
+            config.connections,
+            config.pipeline,
+            self.elapsed_s
         )?;
         writeln!(
             out,
@@ -163,6 +205,25 @@ impl Report {
             self.unsent,
             self.connection_errors
         )?;
+        if config.invalid_share > 0.0 {
+            writeln!(out, "  rightly refused {}", self.refused)?;
+        }
+        if config.requests_per_connection.is_some() {
+            let (retired, opened) = (self.connections_retired, self.connections_opened);
+            writeln!(out, "  connections closed after their requests {retired}, opened {opened}")?;
+        }
+        if let Some(slow) = &self.slow {
+            let answers: Vec<_> = slow.answers.iter().map(|(s, n)| format!("{s}: {n}")).collect();
+            writeln!(
+                out,
+                "  slow connections {}: {} bytes, answers {}, closed {}, connection errors {}",
+                slow.connections,
+                slow.bytes,
+                if answers.is_empty() { "none".to_owned() } else { answers.join(", ") },
+                slow.closed,
+                slow.connection_errors
+            )?;
+        }
         if let Some(error) = &self.last_connection_error {
             writeln!(out, "  last connection error: {error}")?;
         }
@@ -199,11 +260,31 @@ impl Report {
         if let Some(verified) = &self.verify {
             writeln!(out, "  {verified}")?;
         }
+        for warning in &self.warnings {
+            writeln!(out, "  WARNING {warning}")?;
+        }
         for failed in &self.failed_thresholds {
             writeln!(out, "  FAILED {failed}")?;
         }
         Ok(())
     }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn number_or_text(distribution: &Distribution) -> Value {
+    match distribution {
+        Distribution::Fixed(value) => (*value).into(),
+        other => other.to_string().into(),
+    }
+}
+
+fn constant_rate(stages: Option<&Stages>) -> Option<u64> {
+    let Some(stages) = stages else { return Some(0) };
+    let rate = stages.iter().next()?.from_per_s;
+    stages.iter().all(|s| s.from_per_s == rate && s.to_per_s == rate).then_some(rate)
 }
 
 fn latencies(histogram_ns: &Histogram<u64>) -> Latencies {

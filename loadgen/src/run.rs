@@ -1,9 +1,8 @@
 //! One run from the first connection to the merged tally: starts the workers together, shows how it
-//! goes once a second, and measures what generator and server used meanwhile.
+//! goes, and measures what generator and server used meanwhile.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -11,16 +10,25 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
+use crate::generator_limit::GeneratorUse;
 use crate::ledger::Ledger;
-use crate::plan::Plan;
+use crate::live::{Caption, LiveView};
+use crate::plan::{Plan, PlanError};
+use crate::progress::Progress;
 use crate::server_process::{ServerProbe, ServerUse};
+use crate::slow_clients::{self, SlowUse};
 use crate::tally::Tally;
-use crate::worker::{Progress, Share, StartLine, Worker};
+use crate::worker::{Share, StartLine, Worker};
+
+/// How often the server's memory is looked at.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
 pub enum RunError {
     #[error("no connection to {target}: {reason}")]
     NoConnection { target: String, reason: String },
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -32,12 +40,16 @@ pub struct Outcome {
     /// From the start to the last answer.
     pub elapsed: Duration,
     pub generator_cpu: Duration,
+    pub generator: GeneratorUse,
     pub server: ServerUse,
+    /// When the plan has slow clients.
+    pub slow: Option<SlowUse>,
     pub started_at: time::OffsetDateTime,
     pub ended_at: time::OffsetDateTime,
 }
 
-pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
+/// `title` stands above the live view.
+pub fn run(plan: &Plan, title: &str) -> Result<Outcome, RunError> {
     let no_connection =
         |reason| RunError::NoConnection { target: plan.target.authority.clone(), reason };
     let address = plan.target.resolve().map_err(|error| no_connection(error.to_string()))?;
@@ -74,13 +86,23 @@ pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
             }
             return Err(no_connection(reason.unwrap_or_else(|| "no answer within 5 s".into())));
         }
-        measure(plan, address, &progress, &starts, &done).map_err(RunError::Io)
+        let (stop, stopped) = mpsc::channel();
+        let slow = (plan.slow_connections > 0).then(|| {
+            let template = &plan.slow_template;
+            let count = plan.slow_connections;
+            scope.spawn(move || slow_clients::trickle(address, count, template, &stopped))
+        });
+        let outcome = measure(plan, title, address, &progress, &starts, &done);
+        drop(stop);
+        let slow = slow.map(|thread| thread.join().unwrap_or_default());
+        Ok(Outcome { slow, ..outcome? })
     })
 }
 
 /// Starts the load on connected workers and follows it to its end.
 fn measure(
     plan: &Plan,
+    title: &str,
     address: SocketAddr,
     progress: &[Progress],
     starts: &[mpsc::Sender<Instant>],
@@ -95,28 +117,46 @@ fn measure(
         let _ = worker.send(start);
     }
 
-    let mut tally = Tally::default();
+    let mut merged: Option<Tally> = None;
     let mut ledgers = Vec::new();
-    let mut line = ProgressLine::new(plan, start);
+    let mut generator = GeneratorUse::default();
+    let caption = Caption { title, duration: plan.duration, schedule: plan.schedule() };
+    let mut view = LiveView::new(caption, start);
+    let mut sample_at = start + SAMPLE_INTERVAL;
     let mut left = starts.len();
     while left > 0 {
-        match done.recv_timeout(line.until_next()) {
+        let until_sample = sample_at.saturating_duration_since(Instant::now());
+        match done.recv_timeout(view.until_next().min(until_sample)) {
             Ok(worked) => {
                 if let Some(share) = worked? {
-                    tally.merge(&share.tally);
+                    generator.busy_share = generator.busy_share.max(share.busy_share);
                     ledgers.extend(share.ledgers);
+                    match &mut merged {
+                        Some(merged) => merged.merge(&share.tally),
+                        None => merged = Some(share.tally),
+                    }
                 }
                 left -= 1;
             }
             Err(RecvTimeoutError::Timeout) => {
-                line.print(progress);
-                probe.sample();
+                if view.until_next().is_zero() {
+                    view.show(progress);
+                }
+                if sample_at <= Instant::now() {
+                    probe.sample();
+                    sample_at += SAMPLE_INTERVAL;
+                }
             }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(io::Error::other("a worker stopped without a word"));
             }
         }
     }
+    view.finish();
+    let tally = merged.ok_or_else(|| io::Error::other("no worker was told to start"))?;
+    let late_us = |ns: u64| ns as f64 / 1e3;
+    generator.late_p99_us = late_us(tally.lateness_ns.value_at_quantile(0.99));
+    generator.late_max_us = late_us(tally.lateness_ns.max());
     let generator_cpu = process_cpu().saturating_sub(cpu_before);
     let server = probe.finish();
     // Nothing answered: the whole time counts.
@@ -126,7 +166,17 @@ fn measure(
     };
     ledgers.sort_unstable_by_key(|&(connection, _)| connection);
     let ended_at = time::OffsetDateTime::now_utc();
-    Ok(Outcome { tally, ledgers, elapsed, generator_cpu, server, started_at, ended_at })
+    Ok(Outcome {
+        tally,
+        ledgers,
+        elapsed,
+        generator_cpu,
+        generator,
+        server,
+        slow: None,
+        started_at,
+        ended_at,
+    })
 }
 
 /// Connections need a file each and many systems allow 1,024 at first. Where it can not be raised,
@@ -139,46 +189,4 @@ fn raise_open_file_limit() {
 fn process_cpu() -> Duration {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
-}
-
-/// One line a second on standard error.
-struct ProgressLine {
-    batch: u64,
-    total: Duration,
-    start: Instant,
-    seconds: u64,
-    before: [u64; 3],
-}
-
-impl ProgressLine {
-    fn new(plan: &Plan, start: Instant) -> Self {
-        ProgressLine { batch: plan.batch, total: plan.duration, start, seconds: 0, before: [0; 3] }
-    }
-
-    fn until_next(&self) -> Duration {
-        let next = self.start + Duration::from_secs(self.seconds + 1);
-        next.saturating_duration_since(Instant::now())
-    }
-
-    fn print(&mut self, progress: &[Progress]) {
-        self.seconds += 1;
-        let sum = |counter: fn(&Progress) -> u64| progress.iter().map(counter).sum::<u64>();
-        let now = [
-            sum(|p| p.acknowledged.load(Ordering::Relaxed)),
-            sum(|p| p.sent_bytes.load(Ordering::Relaxed)),
-            sum(|p| p.errors.load(Ordering::Relaxed)),
-        ];
-        let [requests, bytes, errors] = [0, 1, 2].map(|k: usize| now[k] - self.before[k]);
-        self.before = now;
-        let draining =
-            if self.seconds > self.total.as_secs() { ", waiting for answers" } else { "" };
-        eprintln!(
-            "{:>4} s of {}  {:>11} events/s  {:>9} requests/s  {:>8.1} MB/s  {errors} errors{draining}",
-            self.seconds,
-            self.total.as_secs(),
-            requests * self.batch,
-            requests,
-            bytes as f64 / 1e6,
-        );
-    }
 }

@@ -1,85 +1,140 @@
-//! When requests are meant to be sent at a constant rate.
+//! When requests are meant to be sent.
 //!
-//! Send number `s` of the whole run is due `s / rate` after the start and belongs to connection
-//! `s mod connections`: every connection is evenly paced and no two are due at the same moment.
+//! The stages say how many requests are due by each moment: the integral of the rate. Send number
+//! `s` of the whole run is due when more than `s` are, and belongs to connection `s mod connections`:
+//! every connection is evenly paced and no two are due at the same moment, up to the nanosecond.
 //! A due time never moves, so a send that comes late shows in the corrected latency.
 
-const NS_PER_S: u128 = 1_000_000_000;
+use crate::stages::Stages;
 
-#[derive(Clone, Copy, Debug)]
+/// Work is counted in parts of a request so small that each stage's is a whole number:
+/// (requests a second at the beginning + at the end) × nanoseconds. At most 2 × 10^8 × 6.1 × 10^14.
+const WORK_PER_REQUEST: u128 = 2_000_000_000;
+
+#[derive(Clone, Debug)]
 pub struct Schedule {
-    requests_per_s: u64,
+    legs: Vec<Leg>,
     connections: u64,
 }
 
+/// One stage and where it begins.
+#[derive(Clone, Debug)]
+struct Leg {
+    start_ns: u64,
+    duration_ns: u64,
+    from_per_s: u64,
+    to_per_s: u64,
+    work_before: u128,
+}
+
 impl Schedule {
-    /// None when the rate is 0: then nothing is scheduled, the answers set the pace.
-    pub fn new(requests_per_s: u64, connections: u64) -> Option<Self> {
+    pub fn new(stages: &Stages, connections: u64) -> Self {
         assert!(connections > 0);
-        (requests_per_s > 0).then_some(Schedule { requests_per_s, connections })
+        let (mut start_ns, mut work_before) = (0, 0);
+        let legs = stages.iter().map(|stage| {
+            let leg = Leg {
+                start_ns,
+                duration_ns: stage.duration.as_nanos() as u64,
+                from_per_s: stage.from_per_s,
+                to_per_s: stage.to_per_s,
+                work_before,
+            };
+            start_ns += leg.duration_ns;
+            work_before += leg.work();
+            leg
+        });
+        Schedule { legs: legs.collect(), connections }
     }
 
-    /// Nanoseconds after the start at which a connection's request number `request` is due.
+    /// Nanoseconds after the start at which a connection's request number `request` is due;
+    /// `u64::MAX` for those that never are.
     pub fn due_ns(&self, connection: u64, request: u64) -> u64 {
         let send = u128::from(request) * u128::from(self.connections) + u128::from(connection);
-        (send * NS_PER_S / u128::from(self.requests_per_s)) as u64
+        let work = send * WORK_PER_REQUEST;
+        // Of legs that begin with the same work the last: the others were pauses.
+        let next = self.legs.partition_point(|leg| leg.work_before <= work);
+        let leg = &self.legs[next - 1];
+        let work = work - leg.work_before;
+        if work >= leg.work() { u64::MAX } else { leg.start_ns + leg.last_ns_with(work) }
     }
 
     /// How many of a connection's requests are due before `elapsed_ns`.
     pub fn due_before(&self, connection: u64, elapsed_ns: u64) -> u64 {
-        // The sends with `s * NS_PER_S / rate < elapsed_ns`, of all connections.
-        let sends =
-            (u128::from(elapsed_ns) * u128::from(self.requests_per_s)).div_ceil(NS_PER_S) as u64;
+        let next = self.legs.partition_point(|leg| leg.start_ns < elapsed_ns);
+        let Some(leg) = next.checked_sub(1).map(|at| &self.legs[at]) else { return 0 };
+        let inside_ns = (elapsed_ns - leg.start_ns).min(leg.duration_ns);
+        let work = leg.work_before + leg.work_by(inside_ns);
+        let sends = work.div_ceil(WORK_PER_REQUEST) as u64;
         (sends + self.connections - 1).saturating_sub(connection) / self.connections
+    }
+
+    /// Requests a second that are due at `elapsed_ns`; 0 after the end.
+    pub fn rate_at(&self, elapsed_ns: u64) -> f64 {
+        let next = self.legs.partition_point(|leg| leg.start_ns <= elapsed_ns);
+        let Some(leg) = next.checked_sub(1).map(|at| &self.legs[at]) else { return 0.0 };
+        let inside_ns = elapsed_ns - leg.start_ns;
+        if inside_ns >= leg.duration_ns {
+            return 0.0;
+        }
+        let (from, to) = (leg.from_per_s as f64, leg.to_per_s as f64);
+        from + (to - from) * inside_ns as f64 / leg.duration_ns as f64
+    }
+}
+
+impl Leg {
+    fn work(&self) -> u128 {
+        u128::from(self.from_per_s + self.to_per_s) * u128::from(self.duration_ns)
+    }
+
+    /// The work due in the leg's first `ns` nanoseconds, rounded down.
+    fn work_by(&self, ns: u64) -> u128 {
+        let (ns, duration_ns) = (u128::from(ns), u128::from(self.duration_ns));
+        let even = 2 * u128::from(self.from_per_s) * ns;
+        let change = u128::from(self.from_per_s.abs_diff(self.to_per_s)) * ns * ns;
+        if self.to_per_s >= self.from_per_s {
+            even + change / duration_ns
+        } else {
+            even - change.div_ceil(duration_ns)
+        }
+    }
+
+    /// The last nanosecond by which no more than `work` is due; `work` is less than the leg's.
+    fn last_ns_with(&self, work: u128) -> u64 {
+        if self.from_per_s == self.to_per_s {
+            return (work / (2 * u128::from(self.from_per_s))) as u64;
+        }
+        // A guess by the quadratic formula, good to a nanosecond except where a ramp nears 0; the
+        // exact place is then searched in steps that double, and halved.
+        let (from, to) = (self.from_per_s as f64, self.to_per_s as f64);
+        let slope = (to - from) / (self.duration_ns as f64 / 1e9);
+        let requests = work as f64 / WORK_PER_REQUEST as f64;
+        let root = (from * from + 2.0 * slope * requests).max(0.0).sqrt();
+        let guess_ns = (2.0 * requests / (from + root) * 1e9) as u64; // 0 / 0 becomes 0
+        let guess_ns = guess_ns.min(self.duration_ns);
+        let (mut fits_ns, mut step_ns) = (guess_ns, 1);
+        while self.work_by(fits_ns) > work {
+            fits_ns = fits_ns.saturating_sub(step_ns);
+            step_ns *= 2;
+        }
+        let mut over_ns = fits_ns + step_ns;
+        while over_ns < self.duration_ns && self.work_by(over_ns) <= work {
+            step_ns *= 2;
+            over_ns += step_ns;
+        }
+        // At the leg's end all of its work is due, which is more.
+        over_ns = over_ns.min(self.duration_ns);
+        while over_ns - fits_ns > 1 {
+            let middle_ns = fits_ns + (over_ns - fits_ns) / 2;
+            if self.work_by(middle_ns) <= work {
+                fits_ns = middle_ns;
+            } else {
+                over_ns = middle_ns;
+            }
+        }
+        fits_ns
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn rate_zero_is_no_schedule() {
-        assert!(Schedule::new(0, 4).is_none());
-    }
-
-    #[test]
-    fn sends_are_evenly_spread_over_connections() {
-        let schedule = Schedule::new(1_000, 4).unwrap();
-        let mut due: Vec<u64> =
-            (0..4).flat_map(|c| (0..5).map(move |r| schedule.due_ns(c, r))).collect();
-        due.sort_unstable();
-        let expected: Vec<u64> = (0..20).map(|ms| ms * 1_000_000).collect();
-        assert_eq!(due, expected);
-    }
-
-    #[test]
-    fn a_whole_run_has_rate_times_seconds_sends() {
-        let schedule = Schedule::new(12_345, 64).unwrap();
-        let total: u64 = (0..64).map(|c| schedule.due_before(c, 10_000_000_000)).sum();
-        assert_eq!(total, 123_450);
-    }
-
-    #[test]
-    fn long_runs_do_not_drift_or_overflow() {
-        let schedule = Schedule::new(1_000_000, 10_000).unwrap();
-        let a_week_of_requests = 7 * 86_400 * 100;
-        assert_eq!(schedule.due_ns(0, a_week_of_requests), 7 * 86_400 * 1_000_000_000);
-    }
-
-    proptest! {
-        #[test]
-        fn due_before_counts_due_ns(
-            rate in 1u64..5_000, connections in 1u64..9, connection in 0u64..9, ms in 0u64..50,
-        ) {
-            let connection = connection % connections;
-            let schedule = Schedule::new(rate, connections).unwrap();
-            let elapsed_ns = ms * 1_000_003;
-            let counted =
-                (0..).take_while(|&r| schedule.due_ns(connection, r) < elapsed_ns).count();
-            prop_assert_eq!(schedule.due_before(connection, elapsed_ns), counted as u64);
-        }
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

@@ -4,26 +4,27 @@
 //! A connection holds a buffer only while something in it is unwritten. Most writes are taken whole,
 //! so that one buffer serves all connections of a thread and stays in the processor's cache.
 
-use crate::template::{RequestTemplate, Stamp};
+use crate::mix::Mix;
+use crate::template::Stamp;
 
 /// Requests are gathered into one write up to about this size; larger ones go one by one.
 const GATHER_BYTES: usize = 256 * 1024;
 
 /// The buffers that no connection holds; at most one for each connection ever exists.
 pub struct BufferPool<'a> {
-    template: &'a RequestTemplate,
+    mix: &'a Mix,
     pipeline: u64,
     free: Vec<SendBuffer>,
 }
 
 impl<'a> BufferPool<'a> {
-    pub fn new(template: &'a RequestTemplate, pipeline: u64) -> Self {
-        BufferPool { template, pipeline, free: Vec::new() }
+    pub fn new(mix: &'a Mix, pipeline: u64) -> Self {
+        BufferPool { mix, pipeline, free: Vec::new() }
     }
 
     /// An empty buffer, the one most recently used.
     pub fn take(&mut self) -> SendBuffer {
-        self.free.pop().unwrap_or_else(|| SendBuffer::new(self.template, self.pipeline))
+        self.free.pop().unwrap_or_else(|| SendBuffer::new(self.mix, self.pipeline))
     }
 
     pub fn put_back(&mut self, mut buffer: SendBuffer) {
@@ -32,64 +33,92 @@ impl<'a> BufferPool<'a> {
     }
 }
 
+/// A place in the buffer and what lies there.
+struct Slot {
+    start: usize,
+    end: usize,
+    /// Which of the mix's requests.
+    choice: usize,
+    /// Which refresh of the timestamp.
+    refresh: u32,
+}
+
 pub struct SendBuffer {
-    /// `slot_count` copies of the template, one after the other.
-    bytes: Vec<u8>,
-    /// Which refresh of the timestamp each slot holds.
-    refreshes: Vec<u32>,
-    request_bytes: usize,
+    bytes: Box<[u8]>,
+    /// One after the other; those behind the filled ones hold what an earlier round left there,
+    /// which need not be copied when the same is asked for again.
+    slots: Vec<Slot>,
+    slot_count: usize,
+    request_bytes_max: usize,
     /// Slots that hold a request which is not wholly written, from the first on.
     filled: usize,
+    /// Of those, the ones of which a byte is written.
+    begun: usize,
     written_bytes: usize,
 }
 
 impl SendBuffer {
-    fn new(template: &RequestTemplate, pipeline: u64) -> Self {
-        let request_bytes = template.bytes().len();
-        let slot_count = (GATHER_BYTES / request_bytes).clamp(1, pipeline as usize);
+    fn new(mix: &Mix, pipeline: u64) -> Self {
+        let request_bytes_max = mix.request_bytes_max();
+        let slot_count = pipeline as usize;
+        let wanted = request_bytes_max.saturating_mul(slot_count).min(GATHER_BYTES);
         SendBuffer {
-            bytes: template.bytes().repeat(slot_count),
-            refreshes: vec![0; slot_count],
-            request_bytes,
+            bytes: vec![0; wanted.max(request_bytes_max)].into(),
+            slots: Vec::with_capacity(slot_count),
+            slot_count,
+            request_bytes_max,
             filled: 0,
+            begun: 0,
             written_bytes: 0,
         }
     }
 
-    pub fn has_room(&self) -> bool {
-        self.filled < self.refreshes.len()
+    fn filled_bytes(&self) -> usize {
+        self.filled.checked_sub(1).map_or(0, |last| self.slots[last].end)
     }
 
-    /// Writes the connection's request `number` into the next slot; there must be room.
-    pub fn fill(
-        &mut self,
-        template: &RequestTemplate,
-        connection: u64,
-        number: u64,
-        stamp: &Stamp,
-    ) {
-        let slot = self.filled;
-        let request = &mut self.bytes[slot * self.request_bytes..][..self.request_bytes];
+    pub fn has_room(&self) -> bool {
+        self.filled < self.slot_count
+            && self.filled_bytes() + self.request_bytes_max <= self.bytes.len()
+    }
+
+    /// Writes the connection's request `number`, which is the mix's `choice`, behind the others;
+    /// there must be room.
+    pub fn fill(&mut self, mix: &Mix, choice: usize, connection: u64, number: u64, stamp: &Stamp) {
+        let template = &mix.get(choice).template;
+        let start = self.filled_bytes();
+        let end = start + template.bytes().len();
+        let kept = self.slots.get(self.filled);
+        if kept.is_none_or(|slot| (slot.start, slot.choice) != (start, choice)) {
+            self.bytes[start..end].copy_from_slice(template.bytes());
+            // What lay behind it may be overwritten in part.
+            self.slots.truncate(self.filled);
+            self.slots.push(Slot { start, end, choice, refresh: 0 });
+        }
+        let request = &mut self.bytes[start..end];
         template.patch(request, connection, number);
-        if self.refreshes[slot] != stamp.refresh {
+        let slot = &mut self.slots[self.filled];
+        if slot.refresh != stamp.refresh {
             template.patch_timestamps(request, stamp);
-            self.refreshes[slot] = stamp.refresh;
+            slot.refresh = stamp.refresh;
         }
         self.filled += 1;
     }
 
     pub fn unwritten(&self) -> &[u8] {
-        &self.bytes[self.written_bytes..self.filled * self.request_bytes]
+        &self.bytes[self.written_bytes..self.filled_bytes()]
     }
 
     /// Notes that the socket took `bytes`; says how many requests thereby had their first byte
     /// taken.
     pub fn advance(&mut self, bytes: usize) -> usize {
-        let begun_before = self.written_bytes.div_ceil(self.request_bytes);
         self.written_bytes += bytes;
-        debug_assert!(self.written_bytes <= self.filled * self.request_bytes);
-        let begun = self.written_bytes.div_ceil(self.request_bytes) - begun_before;
-        if self.written_bytes == self.filled * self.request_bytes {
+        debug_assert!(self.written_bytes <= self.filled_bytes());
+        let filled = &self.slots[..self.filled];
+        let begun = filled[self.begun..].iter().take_while(|slot| slot.start < self.written_bytes);
+        let begun = begun.count();
+        self.begun += begun;
+        if self.written_bytes == self.filled_bytes() {
             self.reset();
         }
         begun
@@ -97,6 +126,7 @@ impl SendBuffer {
 
     fn reset(&mut self) {
         self.filled = 0;
+        self.begun = 0;
         self.written_bytes = 0;
     }
 }
@@ -104,37 +134,42 @@ impl SendBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event_id::RunId;
-    use crate::target::Target;
-    use crate::template::{Traffic, Users};
+    use crate::mix::tests::mix;
 
     #[test]
     fn any_split_of_the_writes_sends_the_same_requests() {
-        let target = Target::parse("http://h").unwrap();
-        let traffic = Traffic::ordinary(Users::Shared { count: 9 });
-        let template =
-            RequestTemplate::new(&target, "a", "k", RunId::from_seed(1), &traffic, 2, 250).unwrap();
+        for batch in ["2", "1:50%,3:25%,7:25%"] {
+            check_splits(&mix(batch, "uniform:200..300"));
+            check_splits(&mix(batch, "250"));
+        }
+    }
+
+    fn check_splits(mix: &Mix) {
         let stamp = Stamp::new(time::OffsetDateTime::UNIX_EPOCH, 1);
-        let length = template.bytes().len();
-        let mut expected = Vec::new();
+        let (mut expected, mut ends) = (Vec::new(), Vec::new());
         for number in 0..30 {
+            let template = &mix.get(mix.choose(4, number)).template;
             let mut request = template.bytes().to_vec();
             template.patch(&mut request, 4, number);
             template.patch_timestamps(&mut request, &stamp);
             expected.extend(request);
+            ends.push(expected.len());
         }
+        let length = ends[0];
         for step in [1, 100, length - 1, length, length + 1, 2 * length + 3, 9 * length] {
-            let mut buffer = SendBuffer::new(&template, 3);
+            let mut buffer = SendBuffer::new(mix, 3);
             let (mut sent, mut number, mut begun) = (Vec::new(), 0, 0);
             while sent.len() < expected.len() {
                 while buffer.has_room() && number < 30 {
-                    buffer.fill(&template, 4, number, &stamp);
+                    buffer.fill(mix, mix.choose(4, number), 4, number, &stamp);
                     number += 1;
                 }
                 let taken = step.min(buffer.unwritten().len());
                 sent.extend_from_slice(&buffer.unwritten()[..taken]);
                 begun += buffer.advance(taken);
-                assert_eq!(begun, sent.len().div_ceil(length));
+                let whole = ends.iter().filter(|&&end| end <= sent.len()).count();
+                let cut = usize::from(!ends.contains(&sent.len()));
+                assert_eq!(begun, whole + cut);
             }
             assert!(sent == expected, "step {step}");
         }
@@ -142,18 +177,22 @@ mod tests {
 
     #[test]
     fn gathering_is_bounded() {
-        let target = Target::parse("http://h").unwrap();
-        let traffic = Traffic::ordinary(Users::Shared { count: 9 });
-        let run = RunId::from_seed(1);
-        let slots = |batch, pipeline| {
-            let template =
-                RequestTemplate::new(&target, "a", "k", run, &traffic, batch, 250).unwrap();
-            SendBuffer::new(&template, pipeline).refreshes.len()
+        let slots = |batch: &str, pipeline| {
+            let mix = mix(batch, "250");
+            let mut buffer = SendBuffer::new(&mix, pipeline);
+            let stamp = Stamp::new(time::OffsetDateTime::UNIX_EPOCH, 1);
+            let numbers = (0..).take_while(|&number| {
+                let room = buffer.has_room();
+                if room {
+                    buffer.fill(&mix, mix.choose(0, number), 0, number, &stamp);
+                }
+                room
+            });
+            numbers.count()
         };
-        assert_eq!(slots(1, 16), 16);
-        assert_eq!(slots(1, 1), 1);
-        assert_eq!(slots(100, 100), 10);
-        assert_eq!(slots(1_000, 4), 1);
-        assert_eq!(slots(2_000, 4), 1);
+        assert_eq!(slots("1", 16), 16);
+        assert_eq!(slots("1", 1), 1);
+        assert_eq!(slots("100", 100), 10);
+        assert_eq!(slots("1000", 4), 1);
     }
 }

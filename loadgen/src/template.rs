@@ -1,9 +1,12 @@
 //! The request that is sent over and over: written once, then only its changing fields are
-//! overwritten in place. Every field has a fixed width, so offsets and lengths never change and a
+//! overwritten in place. Every such field has a fixed width, so offsets and lengths never change and a
 //! request costs a few copies of 4 to 8 bytes an event, no formatting and no allocation.
+
+use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::distribution::RankTable;
 use crate::event_id::{self, RunId, hex8};
 use crate::target::Target;
 
@@ -35,10 +38,12 @@ pub enum TemplateError {
 }
 
 /// How events are shared out over users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Users {
-    /// All connections draw from the same `count` users.
+    /// All connections draw from the same `count` users, evenly.
     Shared { count: u64 },
+    /// The same, some more often than others.
+    Skewed(Arc<RankTable>),
     /// Every connection has users of its own and gives each a bounded number of events, so that
     /// one timeline answer holds all events of a user.
     PerConnection,
@@ -56,9 +61,12 @@ const _: () = assert!(event_id::CONNECTIONS_MAX <= 1 << (4 * CONNECTION_DIGITS))
 
 impl Users {
     /// The number that a user's id is made of.
-    fn number(self, connection: u64, event: u64, low_half: u64) -> u64 {
+    fn number(&self, connection: u64, event: u64, low_half: u64) -> u64 {
         match self {
-            Users::Shared { count } => event_id::pick(low_half, count),
+            Users::Shared { count } => event_id::pick(low_half, *count),
+            Users::Skewed(table) => {
+                table.rank(event_id::serial_of(low_half), event_id::SERIAL_BITS)
+            }
             Users::PerConnection => {
                 let turn = event / (USERS_IN_TURN * EVENTS_PER_USER);
                 per_connection_number(connection, turn * USERS_IN_TURN + event % USERS_IN_TURN)
@@ -153,58 +161,78 @@ struct EventLayout {
 #[derive(Clone, Debug)]
 pub struct RequestTemplate {
     bytes: Vec<u8>,
-    batch: u64,
-    events_at: usize,
-    event_stride: usize,
+    event_count: u64,
+    /// Where each event begins that is made anew for every request; none where nothing is.
+    events_at: Vec<u32>,
+    /// Event numbers that each request of a connection has to itself.
+    serials: u64,
     layout: EventLayout,
-    /// The batch is a multiple of the names, so that an event's place in it decides its name.
+    /// The serials are a multiple of the names, so that an event's place decides its name.
     names_stay: bool,
     traffic: Traffic,
 }
 
 impl RequestTemplate {
+    /// With an event of each of these sizes; `serials` is at least their number.
     pub fn new(
         target: &Target,
-        app_id: &str,
-        api_key: &str,
+        app: &App,
         run: RunId,
         traffic: &Traffic,
-        batch: u64,
-        event_bytes: usize,
+        event_bytes: &[usize],
+        serials: u64,
     ) -> Result<Self, TemplateError> {
-        let (event, layout) = write_event(run, traffic, event_bytes)?;
-        let body = format!(
-            r#"{{"app_id":"{app_id}","events":[{}]}}"#,
-            vec![event; batch as usize].join(",")
-        );
-        let head = format!(
-            "POST {}/api/v1/events HTTP/1.1\r\nHost: {}\r\nUser-Agent: unmogrowp-loadgen/{}\r\n\
-             X-API-Key: {api_key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            target.path,
-            target.authority,
-            env!("CARGO_PKG_VERSION"),
-            body.len(),
-        );
-        let events_at = head.len()
-            + body.find('[').expect("the array of events is in every body that was just written")
-            + 1;
-        let mut bytes = (head + &body).into_bytes();
-        let events = bytes[events_at..].chunks_mut(event_bytes + 1);
-        for (event, name) in events.take(batch as usize).zip(traffic.names.iter().cycle()) {
-            event[layout.name..][..name.len()].copy_from_slice(name.as_bytes());
+        debug_assert!(event_bytes.len() as u64 <= serials);
+        let mut layout = EventLayout::default();
+        let mut body = format!(r#"{{"app_id":"{}","events":["#, app.id);
+        let mut events_at = Vec::with_capacity(event_bytes.len());
+        for (&bytes, name) in event_bytes.iter().zip(traffic.names.iter().cycle()) {
+            let (event, event_layout) = write_event(run, traffic, name, bytes)?;
+            layout = event_layout;
+            if !events_at.is_empty() {
+                body.push(',');
+            }
+            events_at.push(body.len() as u32);
+            body.push_str(&event);
         }
+        body.push_str("]}");
+        let head = write_head(target, &Head { key: &app.key, ..Head::default() }, body.len());
+        events_at.iter_mut().for_each(|at| *at += head.len() as u32);
         Ok(RequestTemplate {
-            bytes,
-            batch,
+            bytes: (head + &body).into_bytes(),
+            event_count: event_bytes.len() as u64,
             events_at,
-            event_stride: event_bytes + 1,
+            serials,
             layout,
-            names_stay: batch.is_multiple_of(traffic.names.len() as u64),
+            names_stay: serials.is_multiple_of(traffic.names.len() as u64),
             traffic: traffic.clone(),
         })
     }
 
-    /// One request; every request of the run has this length.
+    /// A request that is always sent as it is.
+    pub fn frozen(bytes: Vec<u8>, event_count: u64, traffic: &Traffic) -> Self {
+        RequestTemplate {
+            bytes,
+            event_count,
+            events_at: Vec::new(),
+            serials: 0,
+            layout: EventLayout::default(),
+            names_stay: true,
+            traffic: traffic.clone(),
+        }
+    }
+
+    pub fn event_count(&self) -> u64 {
+        self.event_count
+    }
+
+    /// Head and body.
+    pub fn parts(&self) -> (&[u8], &[u8]) {
+        let end = memchr::memmem::find(&self.bytes, b"\r\n\r\n").map_or(0, |at| at + 4);
+        self.bytes.split_at(end)
+    }
+
+    /// One request; each that is made of it has this length.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -212,9 +240,9 @@ impl RequestTemplate {
     /// Makes `request` the connection's request number `number`.
     pub fn patch(&self, request: &mut [u8], connection: u64, number: u64) {
         let name_count = self.traffic.names.len() as u64;
-        let events = request[self.events_at..].chunks_mut(self.event_stride);
-        for (index, event) in (0..self.batch).zip(events) {
-            let serial = number * self.batch + index;
+        for (index, &at) in (0..).zip(&self.events_at) {
+            let event = &mut request[at as usize..];
+            let serial = number * self.serials + index;
             let low_half = event_id::low_half(connection, serial);
             let [high, low] = [(low_half >> 32) as u32, low_half as u32].map(hex8);
             let [g0, g1, g2, g3, n0, n1, n2, n3] = high;
@@ -227,7 +255,7 @@ impl RequestTemplate {
             }
             let user = self.traffic.users.number(connection, serial, low_half);
             let mut user_at = self.layout.user;
-            if let Users::PerConnection = self.traffic.users {
+            if matches!(self.traffic.users, Users::PerConnection) {
                 let [_, _, _, digits @ ..] = hex8((user >> 32) as u32);
                 put(event, user_at, digits);
                 user_at += CONNECTION_DIGITS;
@@ -237,8 +265,8 @@ impl RequestTemplate {
     }
 
     pub fn patch_timestamps(&self, request: &mut [u8], stamp: &Stamp) {
-        let events = request[self.events_at..].chunks_mut(self.event_stride);
-        for event in events.take(self.batch as usize) {
+        for &at in &self.events_at {
+            let event = &mut request[at as usize..];
             event[self.layout.timestamp..][..TIMESTAMP_BYTES].copy_from_slice(&stamp.text);
         }
     }
@@ -251,10 +279,54 @@ fn put<const N: usize>(event: &mut [u8], at: usize, text: [u8; N]) {
     *place.expect("offsets lie in the event that they were taken from") = text;
 }
 
+/// What a request belongs to, and what lets it in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    pub id: String,
+    pub key: String,
+}
+
+/// What a head says that is not the same in all.
+pub struct Head<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub key: &'a str,
+    pub content_type: &'a str,
+    pub encoding: Option<&'a str>,
+}
+
+impl Default for Head<'_> {
+    fn default() -> Self {
+        Head {
+            method: "POST",
+            path: "/api/v1/events",
+            key: "",
+            content_type: "application/json",
+            encoding: None,
+        }
+    }
+}
+
+pub fn write_head(target: &Target, head: &Head<'_>, body_bytes: usize) -> String {
+    let encoding = head.encoding.map_or(String::new(), |e| format!("Content-Encoding: {e}\r\n"));
+    format!(
+        "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: unmogrowp-loadgen/{}\r\n\
+         X-API-Key: {}\r\nContent-Type: {}\r\n{encoding}Content-Length: {body_bytes}\r\n\r\n",
+        head.method,
+        target.path,
+        head.path,
+        target.authority,
+        env!("CARGO_PKG_VERSION"),
+        head.key,
+        head.content_type,
+    )
+}
+
 /// One event of exactly `event_bytes` bytes with zeros where fields change.
 fn write_event(
     run: RunId,
     traffic: &Traffic,
+    name: &str,
     event_bytes: usize,
 ) -> Result<(String, EventLayout), TemplateError> {
     let mut layout = EventLayout::default();
@@ -264,7 +336,7 @@ fn write_event(
     event += &format!("{}-{}-{}-0000-000000000000", &run[..8], &run[8..12], &run[12..]);
     event += r#"","event_name":""#;
     layout.name = event.len();
-    event += &traffic.names[0];
+    event += name;
     event += r#"","user_id":""#;
     event += &traffic.user_prefix;
     layout.user = event.len();

@@ -8,8 +8,12 @@ const APP: &str = "6f1c2f4e-0000-4000-8000-000000000001";
 
 fn template(traffic: &Traffic, batch: u64, event_bytes: usize) -> RequestTemplate {
     let target = Target::parse("http://127.0.0.1:8080").unwrap();
-    RequestTemplate::new(&target, APP, "key", RunId::from_seed(1), traffic, batch, event_bytes)
-        .unwrap()
+    let sizes = vec![event_bytes; batch as usize];
+    RequestTemplate::new(&target, &app(), RunId::from_seed(1), traffic, &sizes, batch).unwrap()
+}
+
+fn app() -> App {
+    App { id: APP.to_owned(), key: "key".to_owned() }
 }
 
 /// The body of a request, after checking its head.
@@ -80,12 +84,28 @@ fn events_have_the_size_asked_for() {
 }
 
 #[test]
+fn events_of_a_request_may_differ_in_size() {
+    let target = Target::parse("http://127.0.0.1:8080").unwrap();
+    let traffic = Traffic::ordinary(Users::Shared { count: 5 });
+    let sizes = [200, 1_000, 270];
+    let run = RunId::from_seed(1);
+    let template = RequestTemplate::new(&target, &app(), run, &traffic, &sizes, 10).unwrap();
+    let mut ids = HashSet::new();
+    for number in 0..3 {
+        for event in patched(&template, 0, number)["events"].as_array().unwrap() {
+            assert!(ids.insert(event["event_id"].to_string()));
+        }
+    }
+    assert_eq!(ids.len(), 9);
+}
+
+#[test]
 fn impossible_sizes_are_refused() {
     let traffic = Traffic::ordinary(Users::Shared { count: 5 });
     let target = Target::parse("http://h").unwrap();
     for event_bytes in [0, 100, proto::limits::EVENT_BYTES_MAX + 1] {
-        let made =
-            RequestTemplate::new(&target, APP, "k", RunId::from_seed(1), &traffic, 1, event_bytes);
+        let run = RunId::from_seed(1);
+        let made = RequestTemplate::new(&target, &app(), run, &traffic, &[event_bytes], 1);
         let Err(TemplateError::EventBytes { min, max, .. }) = made else { panic!("{event_bytes}") };
         for fits in [min, max] {
             patched(&template(&traffic, 1, fits), 0, 0);

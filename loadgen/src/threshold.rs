@@ -22,6 +22,8 @@ const COMPARISONS: [(&str, Comparison); 4] = [
 ];
 
 const LATENCIES: [&str; 6] = ["p50", "p90", "p99", "p999", "p9999", "max"];
+/// Other spellings of those.
+const ALIASES: [(&str, &str); 2] = [("p99.9", "p999"), ("p99.99", "p9999")];
 const COUNTS: [&str; 6] =
     ["errors", "unsent", "connection_errors", "events_per_s", "requests_per_s", "bytes_per_s"];
 
@@ -43,6 +45,7 @@ impl FromStr for Threshold {
         });
         let (metric, comparison, bound) =
             found.ok_or("a condition is METRIC>VALUE, or with >=, < or <=")?;
+        let metric = ALIASES.iter().find(|alias| alias.0 == metric).map_or(metric, |alias| alias.1);
         let (metric, bound) = if let Some(known) = LATENCIES.iter().find(|m| **m == metric) {
             (known, parse_us(bound).ok_or("a latency is compared with a time such as 10ms")?)
         } else if let Some(known) = COUNTS.iter().find(|m| **m == metric) {
@@ -77,9 +80,9 @@ impl fmt::Display for Threshold {
 }
 
 impl Threshold {
-    /// The measured value when the condition holds, that is when the run fails. A latency of a run
-    /// without any answer counts as endless.
-    pub fn violated_by(&self, report: &Report) -> Option<f64> {
+    /// The measured value when the condition holds. A latency of a run without any answer counts as
+    /// endless.
+    pub fn value_if_it_holds(&self, report: &Report) -> Option<f64> {
         let value = report.metric(self.metric);
         let holds = match self.comparison {
             Comparison::Greater => value > self.bound,
@@ -88,6 +91,21 @@ impl Threshold {
             Comparison::LessOrEqual => value <= self.bound,
         };
         holds.then_some(value)
+    }
+
+    /// An upper bound of a latency.
+    pub fn is_latency_below(&self) -> bool {
+        LATENCIES.contains(&self.metric)
+            && matches!(self.comparison, Comparison::Less | Comparison::LessOrEqual)
+    }
+
+    pub fn metric(&self) -> &'static str {
+        self.metric
+    }
+
+    /// Microseconds where the metric is a latency.
+    pub fn bound(&self) -> f64 {
+        self.bound
     }
 
     /// A value of this metric, for people.
@@ -114,6 +132,7 @@ mod tests {
     fn conditions() {
         check("p99>10ms", Some(("p99", Comparison::Greater, 10_000.0)));
         check("p9999 >= 1.5 s", Some(("p9999", Comparison::GreaterOrEqual, 1_500_000.0)));
+        check("p99.9<1s", Some(("p999", Comparison::Less, 1e6)));
         check("max<=250us", Some(("max", Comparison::LessOrEqual, 250.0)));
         check("errors>0", Some(("errors", Comparison::Greater, 0.0)));
         check("events_per_s<500000", Some(("events_per_s", Comparison::Less, 500_000.0)));

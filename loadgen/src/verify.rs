@@ -131,7 +131,7 @@ struct Analytics {
 
 impl Analytics {
     fn connect(plan: &Plan, verify: &VerifyPlan) -> Result<Self, VerifyError> {
-        match ApiClient::connect(&verify.api, Some(&plan.api_key)) {
+        match ApiClient::connect(&verify.api, Some(&plan.apps[0].0.key)) {
             Ok(client) => Ok(Analytics { client }),
             Err(error) => {
                 Err(VerifyError::Unreachable { api: verify.api.authority.clone(), error })
@@ -186,9 +186,9 @@ fn await_counts(
         outcome.ledgers.iter().map(|(_, ledger)| count(ledger)).sum()
     };
     let acknowledged: Vec<u64> =
-        (0..names).map(|k| sum(&|l| l.acknowledged_events(plan.batch, k, names))).collect();
+        (0..names).map(|k| sum(&|l| l.acknowledged_events(verify.batch, k, names))).collect();
     let begun: Vec<u64> =
-        (0..names).map(|k| sum(&|l| l.begun_events(plan.batch, k, names))).collect();
+        (0..names).map(|k| sum(&|l| l.begun_events(verify.batch, k, names))).collect();
     verified.acknowledged = acknowledged.iter().sum();
     verified.unknown = begun.iter().sum::<u64>() - verified.acknowledged;
 
@@ -254,7 +254,7 @@ fn read_count(
     let (first, last) = (outcome.started_at.date(), outcome.ended_at.date());
     let mut path = format!(
         "/api/v1/analytics/events/count?app_id={}&start_date={first}&end_date={last}",
-        plan.app_id
+        plan.apps[0].0.id
     );
     if !name.is_empty() {
         path.push_str("&event_name=");
@@ -275,7 +275,7 @@ fn look_up_users(
         .ledgers
         .iter()
         .flat_map(|(connection, ledger)| {
-            let events = ledger.request_count * plan.batch;
+            let events = ledger.request_count * verify.batch;
             (0..users_of_connection(events)).map(move |user| (*connection, ledger, user))
         })
         .collect();
@@ -339,16 +339,16 @@ fn look_up_user(
     let path = format!(
         "/api/v1/users/{}/events?app_id={}&limit={}",
         plan.traffic.user_id(connection, user),
-        plan.app_id,
+        plan.apps[0].0.id,
         proto::limits::TIMELINE_ROWS_MAX
     );
     let data = analytics.ask(verify, &path)?;
     let Some(rows) = data.as_array() else {
         return Err(VerifyError::Unreadable { path, why: "its data is not an array" });
     };
-    let expected = events_of_user(user, ledger.request_count * plan.batch).map(|event| {
+    let expected = events_of_user(user, ledger.request_count * verify.batch).map(|event| {
         let id = event_id::low_half(connection, event);
-        (id, ledger.is_acknowledged(event / plan.batch))
+        (id, ledger.is_acknowledged(event / verify.batch))
     });
     let ids = rows.iter().map(|row| row["event_id"].as_str().unwrap_or_default());
     Ok(compare(plan.run.as_u64(), expected, ids))

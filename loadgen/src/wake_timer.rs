@@ -25,12 +25,18 @@ impl WakeTimer {
         Ok(WakeTimer { fd, armed_for_ns: None })
     }
 
-    /// Both in nanoseconds after the same moment; `at_ns` lies after `now_ns`.
-    pub fn wake_at(&mut self, at_ns: u64, now_ns: u64) -> io::Result<()> {
-        if self.armed_for_ns == Some(at_ns) {
+    /// All in nanoseconds after the same moment; `latest_ns` lies after `now_ns`. A timer that is
+    /// set to a moment between the two is left alone: setting one is a system call.
+    pub fn wake_between(
+        &mut self,
+        earliest_ns: u64,
+        latest_ns: u64,
+        now_ns: u64,
+    ) -> io::Result<()> {
+        if self.armed_for_ns.is_some_and(|at_ns| (earliest_ns..=latest_ns).contains(&at_ns)) {
             return Ok(());
         }
-        let wait_ns = at_ns - now_ns;
+        let wait_ns = latest_ns - now_ns;
         let it_value = Timespec {
             tv_sec: (wait_ns / 1_000_000_000) as i64,
             tv_nsec: (wait_ns % 1_000_000_000) as i64,
@@ -39,7 +45,7 @@ impl WakeTimer {
         let once = Itimerspec { it_interval: never, it_value };
         // Setting forgets an expiry that was not read, so the next one is an edge again.
         timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once)?;
-        self.armed_for_ns = Some(at_ns);
+        self.armed_for_ns = Some(latest_ns);
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -12,29 +11,24 @@ use mio::{Events, Poll, Token};
 use crate::connection::{Connection, Lost, Pace};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
+use crate::progress::{Progress, Publisher};
 use crate::schedule::Schedule;
 use crate::send_buffer::BufferPool;
 use crate::tally::Tally;
 use crate::template::Stamp;
+use crate::thread_load::ThreadLoad;
+use crate::timeline::Timeline;
 use crate::wake_timer::WakeTimer;
 
 /// How long connections may take to be made before the run starts without the missing ones.
 const CONNECT_NS_MAX: u64 = 5_000_000_000;
 /// How long answers are waited for once the last request was sent.
-const DRAIN_NS_MAX: u64 = 10_000_000_000;
-/// Setting a timer for a wait shorter than this costs as much as the wait.
-const TIMER_NS_MIN: u64 = 10_000;
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Requests that are due within so short a time of each other go out together: waking up for each
+/// would take more of the processor than sending it.
+const GROUP_NS: u64 = 25_000;
 const SCRATCH_BYTES: usize = 64 * 1024;
 const NS_PER_S: u64 = 1_000_000_000;
-
-/// Counters that the progress line reads while the worker runs.
-#[derive(Default)]
-#[repr(align(128))] // two cache lines, which processors fetch together: workers do not disturb each other
-pub struct Progress {
-    pub acknowledged: AtomicU64,
-    pub errors: AtomicU64,
-    pub sent_bytes: AtomicU64,
-}
 
 /// How a worker and whoever started it talk before the load begins.
 pub struct StartLine {
@@ -48,6 +42,8 @@ pub struct Share {
     pub tally: Tally,
     /// (connection index, its ledger); empty when no ledgers were asked for.
     pub ledgers: Vec<(u64, Ledger)>,
+    /// The part of the sending time in which the thread ran or waited for a core.
+    pub busy_share: f64,
 }
 
 pub struct Worker<'a> {
@@ -59,8 +55,10 @@ pub struct Worker<'a> {
     connections: Vec<Connection>,
     buffers: BufferPool<'a>,
     pace: Pace<'a>,
-    cursor: Option<Cursor>,
+    cursor: Option<Cursor<'a>>,
     tally: Tally,
+    publisher: Publisher,
+    busy_share: f64,
     /// The run's zero; until it is known, when this worker was made.
     zero: Instant,
     /// Connections that are down, and when to try them again.
@@ -83,21 +81,24 @@ impl<'a> Worker<'a> {
             timer: WakeTimer::new(poll.registry(), Token(connections.len()))?,
             poll,
             pace: Pace {
-                template: &plan.template,
+                mix: &plan.mix,
                 pipeline,
+                requests_per_connection: plan.requests_per_connection.unwrap_or(u64::MAX),
                 schedule: plan.schedule(),
                 stamp: Stamp::new(time::OffsetDateTime::now_utc(), 1),
                 send_until_ns: 0,
                 keep_ledger: plan.verify.is_some(),
             },
-            buffers: BufferPool::new(&plan.template, plan.pipeline),
+            buffers: BufferPool::new(&plan.mix, plan.pipeline),
             cursor: plan.schedule().map(Cursor::new),
             plan,
             address,
             progress,
             down: (0..connections.len()).map(|slot| (slot, 0)).collect(),
             connections,
-            tally: Tally::default(),
+            tally: Tally::new(Timeline::new(plan.duration, DRAIN_MAX)),
+            publisher: Publisher::default(),
+            busy_share: 0.0,
             zero: Instant::now(),
         })
     }
@@ -115,7 +116,9 @@ impl<'a> Worker<'a> {
         drop(ready);
         let Ok(start) = start.recv() else { return Ok(None) };
         self.restart_clock(start);
+        let before = ThreadLoad::now();
         self.send_until_end(&mut events, &mut scratch)?;
+        self.busy_share = ThreadLoad::now().busy_share(before, self.zero.elapsed());
         self.drain(&mut events, &mut scratch)?;
         Ok(Some(self.finish()))
     }
@@ -140,6 +143,10 @@ impl<'a> Worker<'a> {
     fn restart_clock(&mut self, start: Instant) {
         self.zero = start;
         self.timer.fired();
+        self.publisher = Publisher::default();
+        for connection in &mut self.connections {
+            connection.restart_clock();
+        }
         for (_, retry_ns) in &mut self.down {
             *retry_ns = 0;
         }
@@ -177,7 +184,7 @@ impl<'a> Worker<'a> {
 
     /// Writes out what was begun and waits for the answers.
     fn drain(&mut self, events: &mut Events, scratch: &mut [u8]) -> io::Result<()> {
-        let end_ns = self.plan.duration_ns() + DRAIN_NS_MAX;
+        let end_ns = (self.plan.duration + DRAIN_MAX).as_nanos() as u64;
         while self.connections.iter().any(|connection| connection.in_flight() > 0)
             && self.now_ns() < end_ns
         {
@@ -192,19 +199,23 @@ impl<'a> Worker<'a> {
         for connection in &mut self.connections {
             connection.close(&self.pace, &mut self.tally, sending_ns, now_ns);
         }
-        self.publish_progress();
         let keep = self.pace.keep_ledger;
         let ledgers = self.connections.into_iter().filter(|_| keep);
-        Share { tally: self.tally, ledgers: ledgers.map(|c| (c.index(), c.ledger)).collect() }
+        Share {
+            tally: self.tally,
+            ledgers: ledgers.map(|c| (c.index(), c.ledger)).collect(),
+            busy_share: self.busy_share,
+        }
     }
 
     /// One wait for events, at most until `wake_ns`, and all that follows from them.
     fn turn(&mut self, events: &mut Events, scratch: &mut [u8], wake_ns: u64) -> io::Result<()> {
         let now_ns = self.now_ns();
-        let timeout = if wake_ns <= now_ns + TIMER_NS_MIN {
+        self.publisher.publish(now_ns, &self.tally, self.progress);
+        let timeout = if wake_ns <= now_ns {
             Some(Duration::ZERO)
         } else {
-            self.timer.wake_at(wake_ns, now_ns)?;
+            self.timer.wake_between(wake_ns, wake_ns.max(now_ns + GROUP_NS), now_ns)?;
             None
         };
         match self.poll.poll(events, timeout) {
@@ -225,17 +236,17 @@ impl<'a> Worker<'a> {
             }
             self.send(slot);
         }
-        self.publish_progress();
         Ok(())
     }
 
     /// True when the connection stands.
     fn finish_connect(&mut self, slot: usize) -> bool {
-        let connection = &mut self.connections[slot];
-        if connection.is_open() {
+        if self.connections[slot].is_open() {
             return true;
         }
-        match connection.finish_connect() {
+        let now_ns = self.now_ns();
+        let connection = &mut self.connections[slot];
+        match connection.finish_connect(now_ns) {
             Ok(open) => {
                 self.tally.connections_opened += u64::from(open);
                 open
@@ -274,8 +285,12 @@ impl<'a> Worker<'a> {
     }
 
     fn broken(&mut self, slot: usize, why: Lost) {
-        self.tally.connections_lost += 1;
-        self.tally.last_connection_error = Some(why.to_string());
+        if why == Lost::Retired {
+            self.tally.connections_retired += 1;
+        } else {
+            self.tally.connections_lost += 1;
+            self.tally.last_connection_error = Some(why.to_string());
+        }
         self.lose(slot);
     }
 
@@ -316,24 +331,18 @@ impl<'a> Worker<'a> {
         self.cursor = Some(cursor);
         cursor.due_ns(&self.connections)
     }
-
-    fn publish_progress(&self) {
-        self.progress.acknowledged.store(self.tally.acknowledged(), Ordering::Relaxed);
-        self.progress.errors.store(self.tally.errors(), Ordering::Relaxed);
-        self.progress.sent_bytes.store(self.tally.sent_bytes, Ordering::Relaxed);
-    }
 }
 
 /// The next send of the schedule among a worker's connections; their due times come in turn.
 #[derive(Clone, Copy)]
-struct Cursor {
-    schedule: Schedule,
+struct Cursor<'a> {
+    schedule: &'a Schedule,
     slot: usize,
     request: u64,
 }
 
-impl Cursor {
-    fn new(schedule: Schedule) -> Self {
+impl<'a> Cursor<'a> {
+    fn new(schedule: &'a Schedule) -> Self {
         Cursor { schedule, slot: 0, request: 0 }
     }
 

@@ -10,7 +10,7 @@
 use crate::batch::{Batch, Kind, number_of};
 use crc32c::crc32c;
 use proto::row::Rows;
-use proto::{BlockHeader, BlockId};
+use proto::{BlockHeader, BlockId, JournalId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
@@ -47,6 +47,11 @@ impl Oracle {
         self.next_number += count;
         self.batches.push(batch);
         self.batches.len() - 1
+    }
+
+    /// Whether the journal is another than the one that was there before.
+    pub fn is_renewed(&self, shard: usize, journal_id: JournalId) -> bool {
+        self.journals.get(&shard).is_some_and(|known| known.id != Some(journal_id.0))
     }
 
     /// A recovery ended with this.

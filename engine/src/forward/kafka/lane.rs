@@ -31,8 +31,6 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 pub struct LaneLimits {
     /// Blocks that the sink holds; at least one of the longest.
     pub queue_bytes_max: usize,
-    /// How long the sink may gather records while no 200 waits for them.
-    pub linger: Duration,
     /// In a row, they open the breaker.
     pub breaker_failures: u32,
     /// The breaker, before a block may try.
@@ -81,8 +79,6 @@ pub struct Lane {
     /// Once it shall end: the last moment.
     stop_by: Option<Instant>,
     sink: Option<Box<dyn RecordSink>>,
-    /// What the sink was made with.
-    sink_linger: Duration,
     /// Of the sink.
     generation: u64,
     make_at: Option<Instant>,
@@ -119,7 +115,6 @@ impl Lane {
             complaint,
             stop_by: None,
             sink: None,
-            sink_linger: Duration::ZERO,
             generation: 0,
             make_at: None,
             reports: unbounded(),
@@ -144,8 +139,8 @@ impl Lane {
 
     /// Does all that can be done now.
     pub fn turn(&mut self, now: Instant) -> Turn {
-        self.take_reports(now);
         self.provide_sink(now);
+        self.take_reports(now);
         self.settle(now);
         self.judge(now);
         let more = self.pull(now);
@@ -185,28 +180,12 @@ impl Lane {
         }
     }
 
-    /// What a 200 waits for goes at once.
-    fn linger(&self) -> Duration {
-        if self.status.acks_allowed() { Duration::ZERO } else { self.limits.linger }
-    }
-
-    /// Whether 200s began to wait for Kafka, or ceased to, since the sink was made. It is given
-    /// nothing more then, and makes room for another once it has delivered what it has.
-    fn is_sink_outdated(&self) -> bool {
-        self.sink.is_some() && self.sink_linger != self.linger()
-    }
-
     fn provide_sink(&mut self, now: Instant) {
-        if self.is_sink_outdated() && self.circuit.in_flight() == 0 {
-            self.sink = None;
-            self.generation += 1;
-        }
         if self.sink.is_some() || self.make_at.is_some_and(|at| now < at) {
             return;
         }
-        let linger = self.linger();
-        match (self.make_sink)(self.reports.0.clone(), linger) {
-            Ok(sink) => (self.sink, self.sink_linger) = (Some(sink), linger),
+        match (self.make_sink)(self.reports.0.clone()) {
+            Ok(sink) => self.sink = Some(sink),
             Err(error) => {
                 tracing::error!(lane = self.index, "{error:#}");
                 self.trouble = Some(format!("{error:#}"));
@@ -402,9 +381,7 @@ impl Lane {
     fn send(&mut self, index: usize, now: Instant) -> bool {
         let full =
             self.queue_full || self.in_flight_bytes + BLOCK_BYTES_MAX > self.limits.queue_bytes_max;
-        let Some(sink) = self.sink.as_ref().filter(|_| !full && !self.is_sink_outdated()) else {
-            return false;
-        };
+        let Some(sink) = self.sink.as_ref().filter(|_| !full) else { return false };
         if !self.circuit.may_send(now) {
             return false;
         }

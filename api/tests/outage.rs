@@ -5,8 +5,8 @@
 
 mod rig;
 
-use rig::port::ReservedPort;
 use rig::{ClickHouse, Rig, demo, http, spawn_api, wait_for};
+use tests::servers::ReservedPort;
 
 #[test]
 fn questions_get_503_while_clickhouse_is_away_and_answers_after() {
@@ -46,7 +46,7 @@ fn a_start_before_clickhouse_waits_for_it() {
     let mut clickhouse = ClickHouse::start(&data);
     clickhouse.stop();
     let reserved = ReservedPort::take();
-    let address = reserved.address();
+    let address = reserved.address().to_string();
     let (api, ready_file) = spawn_api(directory.path(), &clickhouse.url(), &address);
     let target =
         format!("/api/v1/analytics/dau?app_id={app_id}&start_date=2026-02-10&end_date=2026-02-10");

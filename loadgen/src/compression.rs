@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use flate2::write::GzEncoder;
 
 use crate::target::Target;
-use crate::template::{Head, RequestTemplate, Stamp, Traffic, write_head};
+use crate::template::{Head, RequestTemplate, Traffic, write_head};
 
 /// What SDKs use: fast rather than small.
 const GZIP_LEVEL: u32 = 6;
@@ -44,9 +44,7 @@ impl Compression {
         if self == Compression::None {
             return template;
         }
-        let mut request = template.bytes().to_vec();
-        template.patch(&mut request, CONNECTION, number);
-        template.patch_timestamps(&mut request, &Stamp::new(time::OffsetDateTime::now_utc(), 1));
+        let request = template.request(CONNECTION, number);
         let head_bytes = template.parts().0.len();
         let body = self.compress(&request[head_bytes..]);
         let head = Head { key, encoding: Some(self.as_str()), ..Head::default() };

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::quantity::Share;
+
 /// What every flag that takes a distribution says of it.
 pub const GRAMMAR: &str =
     "N, uniform:FROM..TO, zipf:FROM..TO,EXPONENT, normal:MEAN,SD or a list such as 1:50%,100:50%";
@@ -192,8 +194,7 @@ pub fn parse_exponent(text: &str) -> Result<f64, String> {
 fn parse_weighted(text: &str) -> Option<Result<Distribution, String>> {
     let values = text.split(',').map(|item| {
         let (value, share) = item.split_once(':')?;
-        let percent: f64 = share.trim().strip_suffix('%')?.trim().parse().ok()?;
-        let share = (0.0..=100.0).contains(&percent).then_some(percent / 100.0)?;
+        let Share(share) = share.parse().ok()?;
         Some((value.trim().parse().ok()?, share))
     });
     let values: Vec<(u64, f64)> = values.collect::<Option<_>>()?;
@@ -217,7 +218,7 @@ impl fmt::Display for Distribution {
             Distribution::Weighted(values) => {
                 for (index, (value, share)) in values.iter().enumerate() {
                     let comma = if index > 0 { "," } else { "" };
-                    write!(f, "{comma}{value}:{}%", (share * 1e8).round() / 1e6)?;
+                    write!(f, "{comma}{value}:{}", Share(*share))?;
                 }
                 Ok(())
             }

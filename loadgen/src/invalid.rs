@@ -4,7 +4,7 @@
 use crate::event_id::RunId;
 use crate::mix::Made;
 use crate::target::Target;
-use crate::template::{App, Head, RequestTemplate, Stamp, TemplateError, Traffic, write_head};
+use crate::template::{App, Head, RequestTemplate, TemplateError, Traffic, write_head};
 
 const EVENT_BYTES: usize = 400;
 
@@ -16,9 +16,7 @@ pub fn requests(
     traffic: &Traffic,
 ) -> Result<Vec<Made>, TemplateError> {
     let good = RequestTemplate::new(target, app, run, traffic, &[EVENT_BYTES], 1)?;
-    let mut request = good.bytes().to_vec();
-    good.patch(&mut request, 0, 0);
-    good.patch_timestamps(&mut request, &Stamp::new(time::OffsetDateTime::now_utc(), 1));
+    let request = good.request(0, 0);
     let body = String::from_utf8_lossy(&request[good.parts().0.len()..]).into_owned();
 
     let ordinary = || Head { key: &app.key, ..Head::default() };

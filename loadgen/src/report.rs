@@ -89,6 +89,21 @@ pub struct Report {
     pub config: Config,
 }
 
+impl Latencies {
+    /// By the names that thresholds have for latencies.
+    pub fn named(&self, name: &str) -> Option<f64> {
+        Some(match name {
+            "p50" => self.p50,
+            "p90" => self.p90,
+            "p99" => self.p99,
+            "p999" => self.p999,
+            "p9999" => self.p9999,
+            "max" => self.max,
+            _ => return None,
+        })
+    }
+}
+
 impl Report {
     pub fn new(plan: &Plan, outcome: &Outcome) -> Self {
         let tally = &outcome.tally;
@@ -151,15 +166,10 @@ impl Report {
 
     /// The value that a threshold names; latencies are the corrected ones.
     pub fn metric(&self, name: &str) -> f64 {
-        let latency = |value: f64| if self.requests > self.lost { value } else { f64::INFINITY };
-        let corrected = &self.corrected_latency_us;
+        if let Some(value) = self.corrected_latency_us.named(name) {
+            return if self.requests > self.lost { value } else { f64::INFINITY };
+        }
         match name {
-            "p50" => latency(corrected.p50),
-            "p90" => latency(corrected.p90),
-            "p99" => latency(corrected.p99),
-            "p999" => latency(corrected.p999),
-            "p9999" => latency(corrected.p9999),
-            "max" => latency(corrected.max),
             "errors" => self.errors as f64,
             "unsent" => self.unsent as f64,
             "connection_errors" => self.connection_errors as f64,

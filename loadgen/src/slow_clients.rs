@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::response::parse_head;
-use crate::template::{RequestTemplate, Stamp};
+use crate::template::RequestTemplate;
 
 /// Between two bytes of one client.
 const BYTE_INTERVAL: Duration = Duration::from_millis(200);
@@ -77,10 +77,7 @@ fn connect(
     let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
-    let mut request = template.bytes().to_vec();
-    template.patch(&mut request, CONNECTION, number);
-    template.patch_timestamps(&mut request, &Stamp::new(time::OffsetDateTime::now_utc(), 1));
-    Ok(SlowClient { stream, request, sent: 0 })
+    Ok(SlowClient { stream, request: template.request(CONNECTION, number), sent: 0 })
 }
 
 impl SlowClient {

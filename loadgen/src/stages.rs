@@ -5,11 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::quantity::parse_duration;
+use crate::quantity::{DURATION_MAX, parse_duration};
 
 pub const RATE_MAX: u64 = 100_000_000;
 const STAGES_MAX: usize = 1_000;
-const SECONDS_MAX: u64 = 7 * 86_400;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
@@ -51,7 +50,7 @@ impl FromStr for Stages {
             return Err("nothing is due in any stage: one needs a rate above 0".to_owned());
         }
         let stages = Stages(stages);
-        if stages.duration() > Duration::from_secs(SECONDS_MAX) {
+        if stages.duration() > DURATION_MAX {
             return Err("the stages together are longer than 168h; split the run".to_owned());
         }
         Ok(stages)

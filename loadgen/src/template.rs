@@ -237,6 +237,14 @@ impl RequestTemplate {
         &self.bytes
     }
 
+    /// The connection's request number `number`, of now.
+    pub fn request(&self, connection: u64, number: u64) -> Vec<u8> {
+        let mut request = self.bytes.clone();
+        self.patch(&mut request, connection, number);
+        self.patch_timestamps(&mut request, &Stamp::new(time::OffsetDateTime::now_utc(), 1));
+        request
+    }
+
     /// Makes `request` the connection's request number `number`.
     pub fn patch(&self, request: &mut [u8], connection: u64, number: u64) {
         let name_count = self.traffic.names.len() as u64;

@@ -4,7 +4,6 @@
 // Each test file uses its part of this.
 #![allow(dead_code)]
 
-pub mod port;
 pub mod redis;
 
 use std::collections::HashMap;
@@ -14,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use port::ReservedPort;
 use proto::row::Row;
 use serde_json::Value;
 use tempfile::TempDir;
+use tests::servers::ReservedPort;
 use uuid::Uuid;
 
 /// Loading the ClickHouse library from a cold disk takes longest.
@@ -161,7 +160,8 @@ pub fn encode(text: &str) -> String {
 
 pub struct ClickHouse {
     pub address: String,
-    port: ReservedPort,
+    /// Its own while it is away, too.
+    _port: ReservedPort,
     process: Option<Process>,
     data: PathBuf,
 }
@@ -169,8 +169,8 @@ pub struct ClickHouse {
 impl ClickHouse {
     pub fn start(data: &Path) -> ClickHouse {
         let port = ReservedPort::take();
-        let (address, data) = (port.address(), data.to_path_buf());
-        let mut clickhouse = ClickHouse { address, port, process: None, data };
+        let (address, data) = (port.address().to_string(), data.to_path_buf());
+        let mut clickhouse = ClickHouse { address, _port: port, process: None, data };
         clickhouse.start_again();
         clickhouse
     }
@@ -189,7 +189,7 @@ impl ClickHouse {
         let child = Command::new(binary("unmogrowp-clickhouse"))
             .arg("--data")
             .arg(data)
-            .args(["--listen", &self.port.address(), "--user", "default", "--ready-file"])
+            .args(["--listen", &self.address, "--user", "default", "--ready-file"])
             .arg(&ready_file)
             .env("UNMOGROWP_LIBCHDB", library)
             .env("UNMOGROWP_CLICKHOUSE_PASSWORD", PASSWORD)

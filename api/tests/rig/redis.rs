@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tests::servers::ReservedPort;
 
-use super::port::ReservedPort;
 use super::wait_for;
 
 const PASSWORD: &str = "r@dis:p/w%";
@@ -30,7 +30,7 @@ impl Redis {
     /// At the address it had, empty.
     pub fn start_again(&mut self) {
         let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &self.port.number.to_string()])
+            .args(["--bind", "127.0.0.1", "--port", &self.port.number().to_string()])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .args(["--requirepass", PASSWORD, "--maxmemory", "64mb", "--dir"])
             .arg(self.directory.path())

@@ -222,10 +222,18 @@ impl State {
         }
     }
 
-    fn new_content(&mut self, content: Content) -> u64 {
+    /// A new content under this name, which the next loss of power may take back.
+    fn put(&mut self, path: &Path, content: Content) -> u64 {
         self.next_id += 1;
         self.contents.insert(self.next_id, content);
+        let before = self.set_name(path, Some(self.next_id));
+        self.unsynced_names.push(NameChange::Set { path: path.to_path_buf(), before });
         self.next_id
+    }
+
+    /// A sync of a directory is of all names in it.
+    fn sync_names(&mut self, dir: &Path) {
+        self.unsynced_names.retain(|change| !change.is_in(dir));
     }
 }
 
@@ -334,13 +342,7 @@ impl Storage for SimulatedDisk {
         let mut state = self.state();
         let id = match state.names.get(path) {
             Some(id) => *id,
-            None if access == Access::Prepare => {
-                let id = state.new_content(Content::default());
-                state.set_name(path, Some(id));
-                let path = path.to_path_buf();
-                state.unsynced_names.push(NameChange::Set { path, before: None });
-                id
-            }
+            None if access == Access::Prepare => state.put(path, Content::default()),
             None => return Err(not_found(path)),
         };
         Ok(Arc::new(SimulatedFile { disk: self.clone(), id, access }))
@@ -372,7 +374,7 @@ impl Storage for SimulatedDisk {
         if state.syncs_fail {
             return Err(os_error(libc::EIO));
         }
-        state.unsynced_names.retain(|change| !change.is_in(dir));
+        state.sync_names(dir);
         Ok(())
     }
 
@@ -387,9 +389,7 @@ impl Storage for SimulatedDisk {
         if state.syncs_fail {
             return Err(os_error(libc::EIO));
         }
-        let id = state.new_content(Content::of(&bytes));
-        let before = state.set_name(to, Some(id));
-        state.unsynced_names.push(NameChange::Set { path: to.to_path_buf(), before });
+        state.put(to, Content::of(&bytes));
         Ok(())
     }
 
@@ -407,14 +407,9 @@ impl Storage for SimulatedDisk {
         } else if state.syncs_fail {
             return Err(os_error(libc::EIO));
         }
-        let id = state.new_content(content);
-        let before = state.set_name(path, Some(id));
-        if durable {
-            // By a sync of the directory, which is of all names in it.
-            let dir = path.parent();
-            state.unsynced_names.retain(|change| !dir.is_some_and(|dir| change.is_in(dir)));
-        } else {
-            state.unsynced_names.push(NameChange::Set { path: path.to_path_buf(), before });
+        state.put(path, content);
+        if durable && let Some(dir) = path.parent() {
+            state.sync_names(dir);
         }
         Ok(())
     }

@@ -4,7 +4,6 @@ use super::plot::{Plot, Scale, Series, section};
 use super::{config_table, ms, page, table, tile, tiles, warnings};
 use crate::live::grouped;
 use crate::plan::Plan;
-use crate::report::{Latencies, Report};
 use crate::search::findings::{Findings, Step, verdict_word};
 use crate::search::judge::Bound;
 use crate::search::knee::Verdict;
@@ -47,18 +46,6 @@ fn search_tiles(findings: &Findings) -> Vec<super::Tile> {
     all
 }
 
-fn latency_of(report: &Report, metric: &str) -> f64 {
-    let Latencies { p50, p90, p99, p999, p9999, max } = report.corrected_latency_us;
-    match metric {
-        "p50" => p50,
-        "p90" => p90,
-        "p99" => p99,
-        "p999" => p999,
-        "p9999" => p9999,
-        _ => max,
-    }
-}
-
 fn bound_plot(findings: &Findings, bound: &Bound) -> String {
     let dots = |name, colour, verdict: Verdict| Series {
         name,
@@ -67,7 +54,10 @@ fn bound_plot(findings: &Findings, bound: &Bound) -> String {
             .steps
             .iter()
             .filter(|step| step.verdict == verdict)
-            .map(|step| (step.rate as f64, latency_of(&step.report, bound.metric()) / 1e3))
+            .filter_map(|step| {
+                let us = step.report.corrected_latency_us.named(bound.metric())?;
+                Some((step.rate as f64, us / 1e3))
+            })
             .collect(),
         dots: true,
     };

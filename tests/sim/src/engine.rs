@@ -206,12 +206,11 @@ impl World {
 
     fn check_recovery(&mut self, shard: usize, report: &engine::journal::RecoveryReport) {
         self.note("recovered", shard as u64, report.last_sequence);
-        if self.oracle.is_renewed(shard, report.journal_id) {
+        if self.oracle.on_recovered(shard, report) {
             // Its sequences begin again, and what an older journal's frames said is of no block in it.
             self.vouched.remove(&shard);
             self.frames.retain(|(of, _), _| *of != shard);
         }
-        self.oracle.on_recovered(shard, report);
         for gap in &report.damage {
             self.oracle.on_lost(shard, gap.first_sequence, gap.last_sequence, report);
         }

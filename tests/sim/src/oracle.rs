@@ -10,7 +10,7 @@
 use crate::batch::{Batch, Kind, number_of};
 use crc32c::crc32c;
 use proto::row::Rows;
-use proto::{BlockHeader, BlockId, JournalId};
+use proto::{BlockHeader, BlockId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
@@ -49,16 +49,12 @@ impl Oracle {
         self.batches.len() - 1
     }
 
-    /// Whether the journal is another than the one that was there before.
-    pub fn is_renewed(&self, shard: usize, journal_id: JournalId) -> bool {
-        self.journals.get(&shard).is_some_and(|known| known.id != Some(journal_id.0))
-    }
-
-    /// A recovery ended with this.
-    pub fn on_recovered(&mut self, shard: usize, report: &engine::journal::RecoveryReport) {
+    /// A recovery ended with this; gives whether the journal is another than the one before.
+    pub fn on_recovered(&mut self, shard: usize, report: &engine::journal::RecoveryReport) -> bool {
         let known = self.journals.entry(shard).or_default();
         let id = report.journal_id.0;
-        if known.id != Some(id) {
+        let renewed = known.id != Some(id);
+        if renewed {
             let needed = known.durable_through > known.forwarded_through;
             assert!(!needed, "a journal that holds blocks has lost its name: {known:?}");
             *known = JournalKnowledge::default();
@@ -71,6 +67,7 @@ impl Oracle {
         // An epoch that wrote nothing may leave no trace; then its number is used again.
         known.ends.retain(|epoch, _| *epoch <= report.epoch_found);
         known.ends.insert(report.epoch_found, last);
+        renewed
     }
 
     /// A block leaves the journal for whoever forwards it.

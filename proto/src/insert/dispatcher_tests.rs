@@ -30,7 +30,7 @@ fn dispatcher(deliveries: u64) -> Dispatcher {
     let backoff = Backoff { min: MIN, max: Duration::from_secs(10) };
     let mut dispatcher = Dispatcher::new(Breaker::new(3, OPEN_FOR), backoff, 1);
     for id in 1..=deliveries {
-        dispatcher.add(id, delivery(id), None);
+        dispatcher.add(id, delivery(id), Refusals::default());
     }
     dispatcher
 }
@@ -53,7 +53,7 @@ fn of_one_delivery_one_insert_is_under_way() {
     assert_eq!(dispatcher.on_outcome(2, &Ok(()), now), Some(Progress::Finished(vec![])));
     assert_eq!((dispatcher.len(), dispatcher.in_flight()), (2, 2));
     assert_eq!(dispatcher.on_outcome(2, &Ok(()), now), None, "it is gone");
-    dispatcher.add(4, delivery(4), None);
+    dispatcher.add(4, delivery(4), Refusals::default());
     assert_eq!(ids(&mut dispatcher, now), [4]);
 }
 
@@ -105,36 +105,51 @@ fn a_probe_that_is_taken_back_has_failed() {
     assert_eq!(ids(&mut dispatcher, now + OPEN_FOR).len(), 1);
 }
 
+/// Refuses whatever is sent until a delivery has its outcome.
+fn refuse(dispatcher: &mut Dispatcher, now: Instant) -> Progress {
+    loop {
+        let insert = dispatcher.next_insert(now).unwrap();
+        let refusal = failure(InsertFailure::Refused);
+        match dispatcher.on_outcome(insert.id, &refusal, now).unwrap() {
+            Progress::Goes => {}
+            progress => return progress,
+        }
+    }
+}
+
 #[test]
 fn what_is_refused_whole_rests_until_something_is_taken() {
     let mut now = Instant::now();
     let mut dispatcher = dispatcher(1);
-    let refusal = failure(InsertFailure::Refused);
-    let moment = loop {
-        let insert = dispatcher.next_insert(now).unwrap();
-        match dispatcher.on_outcome(insert.id, &refusal, now).unwrap() {
-            Progress::Goes => {}
-            Progress::Refused { times: 1, moment } => break moment,
-            other => panic!("{other:?}"),
-        }
-    };
+    assert_eq!(refuse(&mut dispatcher, now), Progress::Refused { times: 1 });
     assert_eq!(dispatcher.breaker_state(), BreakerState::Closed, "it answers");
     now = dispatcher.due().unwrap();
-    // The same rows, come back with their moment; another's success since makes it their own matter.
-    dispatcher.remove(1, now);
-    dispatcher.add(1, delivery(1), Some(moment));
-    dispatcher.add(2, delivery(2), None);
+    // The same rows, come back; another's success since makes it their own matter.
+    let back = dispatcher.take_back(1);
+    assert_eq!(back.until, now);
+    dispatcher.add(1, Delivery::new(back.blocks), back.refusals);
+    dispatcher.add(2, delivery(2), Refusals::default());
     assert_eq!(dispatcher.next_insert(now).map(|insert| insert.id), Some(2));
     dispatcher.on_outcome(2, &Ok(()), now);
-    let dead = loop {
-        let insert = dispatcher.next_insert(now).unwrap();
-        match dispatcher.on_outcome(insert.id, &refusal, now).unwrap() {
-            Progress::Goes => {}
-            Progress::Finished(dead) => break dead,
-            other => panic!("{other:?}"),
-        }
+    let Progress::Finished(dead) = refuse(&mut dispatcher, now) else {
+        panic!("there is a witness");
     };
     assert_eq!(dead.len(), 2);
+}
+
+#[test]
+fn what_comes_back_is_counted_on_and_rests_longer() {
+    let mut now = Instant::now();
+    let mut dispatcher = dispatcher(1);
+    for times in 1..=6 {
+        assert_eq!(refuse(&mut dispatcher, now), Progress::Refused { times });
+        let back = dispatcher.take_back(1);
+        let rest = back.until - now;
+        let full = MIN * (1 << (times - 1));
+        assert!(rest >= full / 2 && rest <= full, "{rest:?} after {times}");
+        now = back.until;
+        dispatcher.add(1, Delivery::new(back.blocks), back.refusals);
+    }
 }
 
 #[test]

@@ -5,19 +5,13 @@
 //! put a table right. What is set aside is bounded; what finds no room keeps its place among those on
 //! their way, and in the end holds the sources back: where everything is refused, nothing need go.
 
-use proto::Block;
-use proto::insert::Witness;
+use proto::insert::{TakenBack, Witness};
 use std::time::Instant;
 
 pub(super) struct Parked {
     pub batch: u64,
-    pub blocks: Vec<Block>,
     pub bytes: usize,
-    /// The witness's, of the first refusal.
-    pub moment: u64,
-    /// How often it was refused whole.
-    pub times: u32,
-    pub until: Instant,
+    pub back: TakenBack,
 }
 
 pub(super) struct ParkingLot {
@@ -43,14 +37,16 @@ impl ParkingLot {
 
     /// The next one to try again.
     pub fn take(&mut self, now: Instant, witness: &Witness) -> Option<Parked> {
-        let returns = |batch: &Parked| now >= batch.until || witness.since(batch.moment);
-        let at = self.batches.iter().position(returns)?;
+        let returns = |TakenBack { until, refusals, .. }: &TakenBack| {
+            now >= *until || refusals.have_witness(witness)
+        };
+        let at = self.batches.iter().position(|batch| returns(&batch.back))?;
         let batch = self.batches.remove(at);
         self.bytes -= batch.bytes;
         Some(batch)
     }
 
     pub fn due(&self) -> Option<Instant> {
-        self.batches.iter().map(|batch| batch.until).min()
+        self.batches.iter().map(|batch| batch.back.until).min()
     }
 }

@@ -159,6 +159,16 @@ impl Dispatcher {
         self.shipments.values().filter(sent).count()
     }
 
+    /// Whether only somebody's hand can help, or another's success: all that is here was refused, and
+    /// rests. That ClickHouse has been away since changes nothing.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        self.shipments.values().all(|shipment| {
+            let Shipment { state, refusals, .. } = shipment;
+            let rests = matches!(state, State::RestsUntil(until) if now < *until);
+            rests && refusals.times > 0 && !refusals.have_witness(&self.witness)
+        })
+    }
+
     pub fn breaker_state(&self) -> BreakerState {
         self.breaker.state()
     }

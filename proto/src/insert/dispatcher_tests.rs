@@ -153,12 +153,36 @@ fn what_comes_back_is_counted_on_and_rests_longer() {
 }
 
 #[test]
+fn it_is_stuck_while_all_rests_that_was_refused() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher(1);
+    assert!(!dispatcher.is_stuck(now), "it may go");
+    refuse(&mut dispatcher, now);
+    let due = dispatcher.due().unwrap();
+    assert_eq!([now, due].map(|at| dispatcher.is_stuck(at)), [true, false]);
+    dispatcher.next_insert(due).unwrap();
+    assert!(!dispatcher.is_stuck(due), "it is under way");
+    dispatcher.on_outcome(1, &failure(InsertFailure::Retry), due);
+    assert!(dispatcher.is_stuck(due), "away, and refused before");
+    dispatcher.add(2, delivery(2), Refusals::default());
+    dispatcher.next_insert(due).unwrap();
+    dispatcher.on_outcome(2, &failure(InsertFailure::Retry), due);
+    assert!(!dispatcher.is_stuck(due), "nobody has refused the other");
+    dispatcher.next_insert(due + MIN).unwrap();
+    dispatcher.remove(1, due + MIN);
+    dispatcher.add(3, delivery(3), Refusals { times: 1, moment: Some(0) });
+    dispatcher.on_outcome(2, &Ok(()), due + MIN);
+    assert!(!dispatcher.is_stuck(due + MIN), "it goes, with a witness");
+}
+
+#[test]
 fn what_needs_a_hand_is_told_and_tried_again() {
     let now = Instant::now();
     let mut dispatcher = dispatcher(1);
     dispatcher.next_insert(now).unwrap();
     let progress = dispatcher.on_outcome(1, &failure(InsertFailure::Schema), now);
     assert_eq!(progress, Some(Progress::NeedsHand { times: 1 }));
+    assert!(dispatcher.is_stuck(now));
     assert_eq!(dispatcher.breaker_state(), BreakerState::Closed);
     assert!(dispatcher.next_insert(dispatcher.due().unwrap()).is_some());
 }

@@ -225,11 +225,19 @@ impl DirectForwarder {
         !self.more && self.batcher.is_empty() && self.slots.iter().all(Slot::is_settled)
     }
 
-    /// Whether a stop need not wait any longer: nothing is left, ClickHouse is found to be away, or
-    /// it is time.
+    /// Whether a stop need not wait any longer: nothing is left, or nothing that can be sent,
+    /// ClickHouse is found to be away, or it is time.
     pub fn may_end(&self, now: Instant, deadline: Instant) -> bool {
         let away = self.dispatcher.breaker_state() != BreakerState::Closed;
-        self.is_idle() || away || now >= deadline
+        self.is_idle() || self.is_stuck(now) || away || now >= deadline
+    }
+
+    /// What is left was refused and rests, or is in a journal that is out. What else there is waits
+    /// for the room that the refused ones take: a turn of a stop sends all that it has room for.
+    fn is_stuck(&self, now: Instant) -> bool {
+        let parked = self.parked.rests(now, self.dispatcher.witness());
+        let told = self.unburied.is_empty() && self.slots.iter().all(Slot::is_told);
+        !self.more && told && parked && self.dispatcher.is_stuck(now)
     }
 
     fn has_room(&self) -> bool {

@@ -14,6 +14,12 @@ pub(super) struct Parked {
     pub back: TakenBack,
 }
 
+impl Parked {
+    fn returns(&self, now: Instant, witness: &Witness) -> bool {
+        now >= self.back.until || self.back.refusals.have_witness(witness)
+    }
+}
+
 pub(super) struct ParkingLot {
     batches: Vec<Parked>,
     bytes: usize,
@@ -37,13 +43,15 @@ impl ParkingLot {
 
     /// The next one to try again.
     pub fn take(&mut self, now: Instant, witness: &Witness) -> Option<Parked> {
-        let returns = |TakenBack { until, refusals, .. }: &TakenBack| {
-            now >= *until || refusals.have_witness(witness)
-        };
-        let at = self.batches.iter().position(|batch| returns(&batch.back))?;
+        let at = self.batches.iter().position(|batch| batch.returns(now, witness))?;
         let batch = self.batches.remove(at);
         self.bytes -= batch.bytes;
         Some(batch)
+    }
+
+    /// Whether none is to be tried again yet.
+    pub fn rests(&self, now: Instant, witness: &Witness) -> bool {
+        !self.batches.iter().any(|batch| batch.returns(now, witness))
     }
 
     pub fn due(&self) -> Option<Instant> {

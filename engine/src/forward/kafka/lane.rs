@@ -136,8 +136,8 @@ impl Lane {
         }
     }
 
-    /// Sends what there is until `deadline`, or until both ways are found to be closed; a turn then
-    /// says that it has ended.
+    /// Sends what there is until `deadline`, or until the ways that it could go are found to be closed;
+    /// a turn then says that it has ended.
     pub fn stop_by(&mut self, deadline: Instant) {
         self.stop_by = Some(deadline);
     }
@@ -179,10 +179,12 @@ impl Lane {
 
     /// Where a stop need not wait.
     fn is_away(&self) -> bool {
-        match self.route.way() {
-            Way::Kafka => !self.is_closed(),
-            Way::Direct | Way::Trying => !self.status.direct_takes(),
-        }
+        let kafka_takes = match self.route.way() {
+            Way::Kafka if !self.is_closed() => return true,
+            Way::Kafka => !self.slots.iter().all(Slot::is_left_to_direct),
+            Way::Direct | Way::Trying => false,
+        };
+        !kafka_takes && !self.status.direct_takes()
     }
 
     /// What a 200 waits for goes at once.

@@ -397,6 +397,23 @@ fn a_stop_waits_for_the_direct_route_while_that_takes() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_what_neither_takes() {
+    let mut stage = Stage::new(&[3]);
+    stage.world().unfit.insert((0, 2));
+    stage.pass(0);
+    assert_eq!(stage.marks(), [1]);
+    stage.stop_within(60_000);
+    assert!(!stage.pass(5_000).ended, "the direct route may take it");
+    stage.direct_takes(false);
+    stage.set(Mode::Silent);
+    stage.add(0, 1);
+    assert!(!stage.pass(100).ended, "Kafka may take the other");
+    stage.land_all(Ok(()));
+    let turn = stage.pass(100);
+    assert!(turn.ended && !turn.idle, "nobody takes what is left");
+}
+
+#[test]
 fn a_lane_that_is_abandoned_says_so() {
     let mut stage = Stage::new(&[1]);
     stage.pass(0);

@@ -159,6 +159,16 @@ impl Dispatcher {
         self.shipments.values().filter(sent).count()
     }
 
+    /// Whether nothing is under way, nor may anything go yet.
+    pub fn rests(&self, now: Instant) -> bool {
+        let closed = self.closed_until.is_some_and(|until| now < until);
+        self.shipments.values().all(|shipment| match shipment.state {
+            State::Sent(_) => false,
+            State::Ready => closed,
+            State::RestsUntil(until) => closed || now < until,
+        })
+    }
+
     /// Whether only somebody's hand can help, or another's success: all that is here was refused, and
     /// rests. That ClickHouse has been away since changes nothing.
     pub fn is_stuck(&self, now: Instant) -> bool {

@@ -48,7 +48,7 @@ fn of_one_delivery_one_insert_is_under_way() {
     let now = Instant::now();
     let mut dispatcher = dispatcher(3);
     assert_eq!(ids(&mut dispatcher, now), [1, 2, 3]);
-    assert_eq!(dispatcher.in_flight(), 3);
+    assert_eq!((dispatcher.in_flight(), dispatcher.rests(now)), (3, false));
     assert_eq!(dispatcher.due(), None, "only an outcome can help");
     assert_eq!(dispatcher.on_outcome(2, &Ok(()), now), Some(Progress::Finished(vec![])));
     assert_eq!((dispatcher.len(), dispatcher.in_flight()), (2, 2));
@@ -67,6 +67,7 @@ fn the_same_is_sent_after_an_outage_and_its_rest() {
     assert_eq!(dispatcher.next_insert(start), None);
     let due = dispatcher.due().unwrap();
     assert!(due >= start + MIN / 2 && due <= start + MIN);
+    assert_eq!([start, due].map(|at| dispatcher.rests(at)), [true, false]);
     assert_eq!(dispatcher.next_insert(due), Some(first), "token and rows alike");
     let progress = dispatcher.on_outcome(1, &failure(InsertFailure::Retry), due);
     assert_eq!(progress, Some(Progress::Outage { times: 2 }));
@@ -83,6 +84,7 @@ fn an_open_breaker_lets_one_through_and_its_outcome_decides_for_all() {
     assert_eq!(dispatcher.breaker_state(), BreakerState::Open);
     assert_eq!(ids(&mut dispatcher, start + MIN), []);
     assert_eq!(dispatcher.due(), Some(start + OPEN_FOR));
+    assert_eq!([start + MIN, start + OPEN_FOR].map(|at| dispatcher.rests(at)), [true, false]);
     let probe = ids(&mut dispatcher, start + OPEN_FOR);
     assert_eq!(probe.len(), 1);
     assert_eq!(ids(&mut dispatcher, start + OPEN_FOR), [], "one probe");

@@ -19,7 +19,7 @@ use super::dead::DeadFile;
 use super::{BatchLimits, Batcher, BlockSource, in_rotation};
 use crate::admin::Health;
 use crate::metrics::{ForwardCounters, add, set};
-use contact::Contact;
+use contact::{Contact, Traffic};
 use parked::{Parked, ParkingLot};
 use proto::backoff::Backoff;
 use proto::breaker::{Breaker, BreakerState};
@@ -132,10 +132,19 @@ impl DirectForwarder {
         }
         let wanted = |slot: &Slot| slot.held_back && self.batcher.wants(slot.index);
         self.more |= self.slots.iter().any(wanted);
-        let deliveries = self.dispatcher.len();
-        set(&self.counters.inserts_in_flight, deliveries as u64);
-        self.contact.look(deliveries, self.dispatcher.in_flight(), now);
+        set(&self.counters.inserts_in_flight, self.dispatcher.len() as u64);
+        self.contact.look(self.traffic(now), now);
         self.more
+    }
+
+    fn traffic(&self, now: Instant) -> Traffic {
+        let dispatcher = &self.dispatcher;
+        match dispatcher.in_flight() {
+            0 if dispatcher.is_empty() => Traffic::Nothing,
+            0 if dispatcher.rests(now) => Traffic::Rests,
+            0 => Traffic::Goes,
+            _ => Traffic::UnderWay,
+        }
     }
 
     /// The next INSERT to send, until there is none. Its outcome must be told.

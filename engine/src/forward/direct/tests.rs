@@ -193,6 +193,27 @@ fn the_same_goes_again_after_an_outage_and_its_rest() {
     ]);
 }
 
+/// Not only by the next INSERT, whose turn may come in half a minute.
+#[test]
+fn that_clickhouse_is_back_is_noticed_while_everything_rests() {
+    let mut stage = Stage::new(limits(), 1, 1);
+    stage.give(0, 1, 2, false);
+    for ms in [0, 2_000, 5_000] {
+        stage.at(ms);
+        while stage.turn(true) {}
+        stage.send();
+        stage.answer(10, Away);
+    }
+    for ms in [5_950, 6_000] {
+        stage.at(ms);
+        stage.turn(false);
+        assert_eq!((stage.send().len(), stage.says(Component::Clickhouse)), (0, "scripted".into()));
+    }
+    assert!(stage.forwarder.take_ping(), "it rests, and nobody knows");
+    stage.forwarder.on_ping(Ok(()), stage.now);
+    assert_eq!(stage.says(Component::Clickhouse), "");
+}
+
 #[test]
 fn a_refused_row_is_in_the_file_before_its_block_is_marked() {
     check(&[

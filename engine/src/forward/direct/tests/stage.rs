@@ -263,7 +263,9 @@ impl Stage {
             }
         }
         drop(world);
-        let fails = |kind, pace| Err(Failure::new(kind, pace, 7, "scripted"));
+        // Only who is there has a code for it.
+        let code = if let Answer::Away = answer { 0 } else { 7 };
+        let fails = |kind, pace| Err(Failure::new(kind, pace, code, "scripted"));
         let outcome = match answer {
             Answer::Take => Ok(()),
             Answer::TakeSilently => fails(InsertFailure::Unknown, Pace::Busy),

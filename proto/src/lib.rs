@@ -15,6 +15,8 @@ pub mod names;
 pub mod planted;
 pub mod random;
 pub mod row;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
 
 pub use block::{Block, BlockHeader, BlockId, JournalId};
 pub use error_code::ErrorCode;

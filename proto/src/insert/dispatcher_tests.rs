@@ -1,28 +1,12 @@
 use super::*;
-use crate::block::{Block, BlockHeader, BlockId, JournalId};
-use crate::row::Row;
+use crate::samples;
 
 const MIN: Duration = Duration::from_millis(100);
 const OPEN_FOR: Duration = Duration::from_secs(1);
 
 /// A delivery of one block of two rows.
 fn delivery(sequence: u64) -> Delivery {
-    let mut payload = Vec::new();
-    for user in [b"a", b"b"] {
-        let row = Row {
-            app_id: [1; 16],
-            event_id: [2; 16],
-            timestamp_ms: 0,
-            received_at_ns: 0,
-            event_name: b"e",
-            user_id: user,
-            properties: b"{}",
-        };
-        row.encode(&mut payload);
-    }
-    let id = BlockId { journal_id: JournalId([9; 16]), epoch: 1, sequence };
-    let header = BlockHeader::seal(id, 0, 0, 0, 2, &payload);
-    Delivery::new(vec![Block { header, payload: payload.into() }])
+    Delivery::new(vec![samples::block(9, sequence, 0..2, false)])
 }
 
 /// Opens after three failures in a row.

@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod block;
 pub mod breaker;
+pub mod clickhouse;
 pub mod error_code;
 pub mod insert;
 pub mod limits;

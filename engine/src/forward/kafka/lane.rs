@@ -468,7 +468,8 @@ impl Lane {
         set(&self.counters.route, u64::from(direct));
         let stuck: usize = self.slots.iter().map(|slot| slot.ledger.direct_only()).sum();
         let stuck = if self.status.direct_takes() { 0 } else { stuck };
-        let well = self.is_closed() && !direct && self.trouble.is_none();
+        let back = self.route.is_presumed_back() && self.sink.is_some();
+        let well = (self.is_closed() && !direct || back) && self.trouble.is_none();
         if well && stuck == 0 {
             if !self.shown.is_empty() {
                 self.shown.clear();

@@ -154,11 +154,17 @@ fn it_is_stuck_while_all_rests_that_was_refused() {
     dispatcher.next_insert(due).unwrap();
     dispatcher.on_outcome(2, &failure(InsertFailure::Retry), due);
     assert!(!dispatcher.is_stuck(due), "nobody has refused the other");
-    dispatcher.next_insert(due + MIN).unwrap();
-    dispatcher.remove(1, due + MIN);
-    dispatcher.add(3, delivery(3), Refusals { times: 1, moment: Some(0) });
-    dispatcher.on_outcome(2, &Ok(()), due + MIN);
-    assert!(!dispatcher.is_stuck(due + MIN), "it goes, with a witness");
+}
+
+#[test]
+fn it_is_not_stuck_once_there_is_a_witness() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher(1);
+    refuse(&mut dispatcher, now);
+    dispatcher.add(2, delivery(2), Refusals::default());
+    assert_eq!(ids(&mut dispatcher, now), [2]);
+    assert_eq!(dispatcher.on_outcome(2, &Ok(()), now), Some(Progress::Finished(vec![])));
+    assert!(!dispatcher.is_stuck(now), "its rows are to blame, and find their place");
 }
 
 #[test]

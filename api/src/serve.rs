@@ -27,7 +27,8 @@ use crate::redis_link::RedisLink;
 use crate::reply::AnswerMemory;
 use crate::router::Router;
 use crate::store::Store;
-use crate::warehouse::{Address, Warehouse, WarehouseError};
+use crate::warehouse::{Warehouse, WarehouseError};
+use proto::clickhouse::Address;
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// A ClickHouse that takes longer than this for nothing counts as away.

@@ -11,11 +11,10 @@ use std::time::Duration;
 use clickhouse::Client;
 use clickhouse::error::Error as ClientError;
 use clickhouse::query::Query;
-use hyper::Uri;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::percent::{self, Plus};
+use proto::clickhouse::{Address, chain_text};
 
 /// How long a question waits for one of the running ones to end.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +41,7 @@ impl From<ClientError> for WarehouseError {
     fn from(error: ClientError) -> WarehouseError {
         match error {
             ClientError::Network(_) | ClientError::TimedOut => {
-                WarehouseError::Away(with_sources(&error))
+                WarehouseError::Away(chain_text(&error))
             }
             ClientError::BadResponse(message) => match exception_code(&message) {
                 Some(CODE_TOO_MANY_QUERIES) => WarehouseError::Busy("ClickHouse is busy"),
@@ -50,20 +49,9 @@ impl From<ClientError> for WarehouseError {
                 // No exception of ClickHouse's: something in front of it, or it is going down.
                 None => WarehouseError::Away(message),
             },
-            other => WarehouseError::Failed(with_sources(&other)),
+            other => WarehouseError::Failed(chain_text(&other)),
         }
     }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source().and_then(std::error::Error::source);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// The number in `Code: 159. DB::Exception: …`.
@@ -73,54 +61,15 @@ fn exception_code(message: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Where ClickHouse is and who we are there. No `Debug`: it holds the password.
-#[derive(Clone)]
-pub struct Address {
-    origin: String,
-    user: Option<String>,
-    password: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "--clickhouse-url (UNMOGROWP_CLICKHOUSE_URL) must look like http://user:password@host:8123, \
-     percent-encoded, http only, without path and query; its value is not shown, it may hold a \
-     password"
-)]
-pub struct AddressError;
-
-impl Address {
-    pub fn parse(url: &str) -> Result<Address, AddressError> {
-        let rest = url.strip_prefix("http://").ok_or(AddressError)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (credentials, host) = match rest.rsplit_once('@') {
-            Some((credentials, host)) => (Some(credentials), host),
-            None => (None, rest),
-        };
-        let origin = format!("http://{host}");
-        let uri: Uri = origin.parse().map_err(|_| AddressError)?;
-        if host.is_empty() || uri.path() != "/" || uri.query().is_some() {
-            return Err(AddressError);
-        }
-        let decoded = |text| percent::decode(text, Plus::Literal).map_err(|_| AddressError);
-        let (user, password) =
-            match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
-                Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?)),
-                None => (None, None),
-            };
-        Ok(Address { origin, user, password })
+fn client_of(address: &Address) -> Client {
+    let mut client = Client::default().with_url(address.origin());
+    if let Some(user) = address.user() {
+        client = client.with_user(user);
     }
-
-    fn client(&self) -> Client {
-        let mut client = Client::default().with_url(&self.origin);
-        if let Some(user) = &self.user {
-            client = client.with_user(user);
-        }
-        if let Some(password) = &self.password {
-            client = client.with_password(password);
-        }
-        client
+    if let Some(password) = address.password() {
+        client = client.with_password(password);
     }
+    client
 }
 
 pub struct Warehouse {
@@ -139,7 +88,7 @@ impl Warehouse {
         queries_max: u16,
         query_time_max: Duration,
     ) -> Warehouse {
-        let server = address.client();
+        let server = client_of(address);
         let client = server.clone().with_database(database);
         Warehouse {
             server,
@@ -196,32 +145,6 @@ impl Warehouse {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_carry_percent_encoded_credentials() {
-        let check = |url, origin: &str, user: Option<&str>, password: Option<&str>| {
-            let address = Address::parse(url).unwrap();
-            assert_eq!(address.origin, origin);
-            assert_eq!((address.user.as_deref(), address.password.as_deref()), (user, password));
-        };
-        check("http://127.0.0.1:8123", "http://127.0.0.1:8123", None, None);
-        check("http://ch:8123/", "http://ch:8123", None, None);
-        check("http://me:p%40ss@ch:8123", "http://ch:8123", Some("me"), Some("p@ss"));
-        check("http://me:p@ss@[::1]:8123", "http://[::1]:8123", Some("me"), Some("p@ss"));
-        check("http://me@ch", "http://ch", Some("me"), Some(""));
-        for url in [
-            "",
-            "ch:8123",
-            "https://ch",
-            "http://",
-            "http://ch/path",
-            "http://ch?a=b",
-            "http://a:%zz@ch",
-            "http://bad host",
-        ] {
-            assert!(Address::parse(url).is_err(), "{url}");
-        }
-    }
 
     #[test]
     fn failures_are_sorted_by_what_the_asker_can_do() {

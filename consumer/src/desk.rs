@@ -12,6 +12,7 @@
 
 use crate::partition::{Partition, Range, RangeId, RangeLimits};
 use crate::record::Record;
+use proto::insert::Refusals;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -99,12 +100,12 @@ impl Desk {
         }
     }
 
-    /// A range was refused whole at the witness's `moment`; not to be sent before `until`, and then
-    /// with what has come behind it.
-    pub fn on_refused(&mut self, id: RangeId, until: Instant, moment: u64) {
+    /// A range was refused whole; not to be sent before `until`, and then with what has come behind
+    /// it.
+    pub fn on_refused(&mut self, id: RangeId, until: Instant, refusals: Refusals) {
         if let Some(partition) = self.flights.remove(&id) {
             let books = self.partitions.get_mut(&partition);
-            books.expect("a flight's partition is known").give_back(until, moment);
+            books.expect("a flight's partition is known").give_back(until, refusals);
         }
     }
 

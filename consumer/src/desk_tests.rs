@@ -10,6 +10,7 @@ const LIMITS: DeskLimits = DeskLimits {
     bytes_max: 40_000,
     hold_max: Duration::from_millis(500),
 };
+const REFUSED: Refusals = Refusals { times: 1, moment: Some(1) };
 
 fn good(rows: u64) -> Record {
     Record::read(record(1, 0..rows).into())
@@ -180,17 +181,18 @@ fn a_range_that_is_refused_whole_comes_again_with_what_is_behind_it() {
     push(&mut desk, now, 0, 0, 1);
     push(&mut desk, now, 0, 1, 0);
     let first = insert(&mut desk, now + LIMITS.range.linger);
-    assert_eq!((first.refusals, first.refused_at), (0, None));
-    desk.on_refused(first.id, until, 7);
+    assert_eq!(first.refusals, Refusals::default());
+    let once = Refusals { times: 1, moment: Some(7) };
+    desk.on_refused(first.id, until, once);
     assert!(actions(&mut desk, until - Duration::from_millis(1)).is_empty());
     assert_eq!(desk.next_deadline(), Some(until));
     let same = insert(&mut desk, until);
-    assert_eq!((same.refusals, same.refused_at, same.next_offset), (1, Some(7), 2));
+    assert_eq!((same.refusals, same.next_offset), (once, 2));
     (2..20).for_each(|offset| push(&mut desk, now, 0, offset, 1));
-    desk.on_refused(same.id, until, 8);
+    desk.on_refused(same.id, until, Refusals { times: 2, ..once });
     let grown = insert(&mut desk, until);
     assert_eq!((grown.first_offset, grown.next_offset, grown.rows), (0, 11, 10), "to the limit");
-    assert_eq!((grown.refusals, grown.refused_at), (2, None), "of other records");
+    assert_eq!(grown.refusals, Refusals { times: 2, moment: None }, "of other records");
     assert_eq!(grown.bad.len(), 1);
     desk.on_done(grown.id);
     let found = actions(&mut desk, until);
@@ -205,7 +207,7 @@ fn a_range_that_is_refused_while_its_partition_is_given_back_is_left_to_the_next
     push(&mut desk, now, 0, 0, 10);
     let range = insert(&mut desk, now);
     desk.revoke(0, now + Duration::from_secs(5));
-    desk.on_refused(range.id, now, 1);
+    desk.on_refused(range.id, now, REFUSED);
     let found = actions(&mut desk, now);
     let released = |action: &Action| matches!(action, Action::Release { unfinished: None, .. });
     assert!(found.len() == 1 && released(&found[0]), "{found:?}");
@@ -360,7 +362,7 @@ impl World {
         }
         let range = self.flying.remove(which % self.flying.len());
         let held = self.desk.held_bytes();
-        self.desk.on_refused(range.id, self.now + Duration::from_millis(ms), 1);
+        self.desk.on_refused(range.id, self.now + Duration::from_millis(ms), REFUSED);
         assert!(self.desk.held_bytes() <= held, "it is counted once");
     }
 

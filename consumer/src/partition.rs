@@ -9,6 +9,7 @@
 use crate::record::{Record, Unreadable};
 use bytes::Bytes;
 use proto::Block;
+use proto::insert::Refusals;
 use proto::planted::{Planted, is_planted};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -54,18 +55,15 @@ pub struct Range {
     pub bytes: usize,
     /// Of the newest row; `i64::MIN` without rows.
     pub received_at_ns: i64,
-    /// How often it, or the beginning of it, was refused whole and given back.
-    pub refusals: u32,
-    /// The witness's moment at the first refusal of exactly these records.
-    pub refused_at: Option<u64>,
+    /// Of it; where records have joined, only how often its beginning was refused.
+    pub refusals: Refusals,
 }
 
 /// A refusal of a whole range, kept for the next range that begins with its records.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
-    times: u32,
+    refusals: Refusals,
     next_offset: i64,
-    moment: u64,
     /// No range before this.
     until: Instant,
 }
@@ -185,8 +183,7 @@ impl Partition {
             rows: 0,
             bytes: 0,
             received_at_ns: i64::MIN,
-            refusals: self.refusal.map_or(0, |refusal| refusal.times),
-            refused_at: None,
+            refusals: self.refusal.map_or(Refusals::default(), |refusal| refusal.refusals),
         };
         let mut entries = Vec::new();
         while let Some(entry) = self.buffered.front() {
@@ -216,8 +213,9 @@ impl Partition {
         }
         let (next_offset, bytes) = (range.next_offset, range.bytes);
         self.in_flight = Some(InFlight { id, next_offset, bytes, entries });
-        let same = self.refusal.filter(|refusal| refusal.next_offset == next_offset);
-        range.refused_at = same.map(|refusal| refusal.moment);
+        if self.refusal.is_some_and(|refusal| refusal.next_offset != next_offset) {
+            range.refusals.moment = None;
+        }
         range
     }
 
@@ -228,17 +226,16 @@ impl Partition {
         self.refusal = None;
     }
 
-    /// The range in flight was refused whole, at the witness's `moment`: nothing of it has a place.
+    /// The range in flight was refused whole: nothing of it has a place.
     /// Its records are cut again after `until`, with those that have come behind them: rows that are
     /// taken tell that the others are to blame themselves.
-    pub fn give_back(&mut self, until: Instant, moment: u64) {
+    pub fn give_back(&mut self, until: Instant, refusals: Refusals) {
         let range = self.in_flight.take().expect("only a range in flight is given back");
         if self.leaving.is_some() {
             self.next_offset = self.done;
             return;
         }
-        let times = self.refusal.map_or(0, |refusal| refusal.times).saturating_add(1);
-        self.refusal = Some(Refusal { times, next_offset: range.next_offset, moment, until });
+        self.refusal = Some(Refusal { refusals, next_offset: range.next_offset, until });
         self.buffered_bytes += range.bytes;
         for entry in range.entries.into_iter().rev() {
             self.buffered_rows += entry.record.row_count();

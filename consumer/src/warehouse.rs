@@ -9,6 +9,8 @@ use clickhouse::{Client, Compression};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto::backoff::Pace;
+pub use proto::clickhouse::Address;
+use proto::clickhouse::chain_text;
 use proto::insert::{
     Failure, InsertFailure, SETTING_BLOCK_ROWS, SETTING_TOKEN, SETTINGS, sort_answer, statement,
 };
@@ -19,86 +21,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_MAX: Duration = Duration::from_secs(2);
 const PING_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where ClickHouse is and who we are there. No `Debug`: it holds the password.
-#[derive(Clone)]
-pub struct Address {
-    origin: String,
-    user: Option<String>,
-    password: Option<String>,
-    is_loopback: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "--clickhouse-url (UNMOGROWP_CLICKHOUSE_URL) must look like http://user:password@host:8123, \
-     percent-encoded, http only, without path and query; its value is not shown, it may hold a \
-     password"
-)]
-pub struct AddressError;
-
-impl Address {
-    pub fn parse(url: &str) -> Result<Address, AddressError> {
-        let rest = url.strip_prefix("http://").ok_or(AddressError)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (credentials, host) = match rest.rsplit_once('@') {
-            Some((credentials, host)) => (Some(credentials), host),
-            None => (None, rest),
-        };
-        let origin = format!("http://{host}");
-        let uri: hyper::Uri = origin.parse().map_err(|_| AddressError)?;
-        if host.is_empty() || uri.path() != "/" || uri.query().is_some() {
-            return Err(AddressError);
-        }
-        let name = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let address = name.parse::<std::net::IpAddr>();
-        let is_loopback = name == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
-        let (user, password) =
-            match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
-                Some((user, password)) => (Some(decode(user)?), Some(decode(password)?)),
-                None => (None, None),
-            };
-        Ok(Address { origin, user, password, is_loopback })
+/// Compressed only where the bytes leave the machine.
+pub fn client_of(address: &Address, database: &str) -> Client {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_MAX)
+        .build(connector);
+    let compression = if address.is_loopback() { Compression::None } else { Compression::Lz4 };
+    let mut client = Client::with_http_client(http)
+        .with_url(address.origin())
+        .with_database(database)
+        .with_compression(compression);
+    if let Some(user) = address.user() {
+        client = client.with_user(user);
     }
-
-    /// Compressed only where the bytes leave the machine.
-    pub fn client(&self, database: &str) -> Client {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_MAX)
-            .build(connector);
-        let compression = if self.is_loopback { Compression::None } else { Compression::Lz4 };
-        let mut client = Client::with_http_client(http)
-            .with_url(&self.origin)
-            .with_database(database)
-            .with_compression(compression);
-        if let Some(user) = &self.user {
-            client = client.with_user(user);
-        }
-        if let Some(password) = &self.password {
-            client = client.with_password(password);
-        }
-        client
+    if let Some(password) = address.password() {
+        client = client.with_password(password);
     }
-}
-
-/// Percent-decoding that refuses what it does not understand.
-fn decode(text: &str) -> Result<String, AddressError> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    let digit = |byte: Option<u8>| {
-        let value = byte.and_then(|byte| char::from(byte).to_digit(16));
-        value.map(|value| value as u8).ok_or(AddressError)
-    };
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => digit(bytes.next())? << 4 | digit(bytes.next())?,
-            other => other,
-        });
-    }
-    String::from_utf8(out).map_err(|_| AddressError)
+    client
 }
 
 /// 1 to 64 letters, digits and `_`, not a digit first: it stands in statements as it is.
@@ -121,7 +64,7 @@ pub struct Inserter {
 
 impl Inserter {
     pub fn new(address: &Address, database: &str, patience: Duration) -> Inserter {
-        let mut client = address.client(database);
+        let mut client = client_of(address, database);
         for (name, value) in SETTINGS {
             client = client.with_setting(name, value);
         }
@@ -223,41 +166,9 @@ fn sort_text(text: &str) -> Failure {
     }
 }
 
-fn chain_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_carry_credentials_and_know_the_machine() {
-        let check = |url, origin: &str, user: Option<&str>, password: Option<&str>, local| {
-            let address = Address::parse(url).unwrap();
-            assert_eq!(address.origin, origin);
-            assert_eq!((address.user.as_deref(), address.password.as_deref()), (user, password));
-            assert_eq!(address.is_loopback, local, "{url}");
-        };
-        check("http://127.0.0.1:8123", "http://127.0.0.1:8123", None, None, true);
-        check("http://ch:8123/", "http://ch:8123", None, None, false);
-        check("http://me:p%40ss@localhost:1", "http://localhost:1", Some("me"), Some("p@ss"), true);
-        check("http://me:p@ss@[::1]:8123", "http://[::1]:8123", Some("me"), Some("p@ss"), true);
-        let refused =
-            ["", "ch:1", "https://ch", "http://", "http://ch/p", "http://ch?a", "http://%z@c"];
-        for url in refused {
-            assert!(Address::parse(url).is_err(), "{url}");
-        }
-    }
 
     #[test]
     fn an_error_is_sorted_by_what_follows() {

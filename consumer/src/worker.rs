@@ -161,7 +161,7 @@ impl Worker {
         tracing::debug!(range = id.0, ?progress, "an INSERT ended");
         let cargo = self.cargo.get_mut(&id).expect("what the dispatcher has is cargo");
         cargo.searching = matches!(progress, Progress::Goes);
-        let (partition, refusals) = (cargo.partition, cargo.refusals);
+        let partition = cargo.partition;
         if let (Progress::Outage { times }, Err(failure)) = (&progress, outcome) {
             return self.on_outage(*times, failure);
         }
@@ -174,11 +174,10 @@ impl Worker {
                     let reason = format!("ClickHouse refuses events: {}", failure.text);
                     self.stalls.begin(partition, &reason);
                 }
-                if let Progress::Refused { moment, .. } = progress {
-                    let rest = self.dispatcher.pause(failure.pace, refusals.saturating_add(1));
-                    self.dispatcher.remove(id.0, now);
+                if let Progress::Refused { .. } = progress {
+                    let back = self.dispatcher.take_back(id.0);
                     self.cargo.remove(&id);
-                    return self.desk.on_refused(id, now + rest, moment);
+                    return self.desk.on_refused(id, back.until, back.refusals);
                 }
             }
         }
@@ -316,13 +315,13 @@ impl Worker {
     }
 
     fn load(&mut self, range: Range) {
-        let (id, refused_at) = (range.id, range.refused_at);
+        let (id, refusals) = (range.id, range.refusals);
         let (cargo, blocks) = Cargo::of(range);
         self.cargo.insert(id, cargo);
         if blocks.is_empty() {
             self.on_inserted(id, None);
         } else {
-            self.dispatcher.add(id.0, Delivery::of_run(blocks, self.run), refused_at);
+            self.dispatcher.add(id.0, Delivery::of_run(blocks, self.run), refusals);
         }
     }
 

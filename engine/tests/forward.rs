@@ -358,6 +358,22 @@ fn stopping_ends_at_its_deadline_and_marks_nothing_it_does_not_know() {
 }
 
 #[test]
+fn stopping_does_not_wait_for_what_is_refused() {
+    let clickhouse = StandIn::start(|_| Reply::Refuse(400, 33));
+    let mut stage = stage(&clickhouse.url(), vec![feed(1, 3, 0)], |config| {
+        config.clickhouse.retry_min_ms = 60_000;
+        config.clickhouse.retry_max_ms = 60_000;
+    });
+    wait_until("told of", || stage.reason(Component::Forwarder).contains("refuses"));
+    drop(clickhouse);
+    let begin = Instant::now();
+    let forwarder = stage.forwarder.take().unwrap();
+    assert!(!forwarder.stop(begin + Duration::from_secs(20)), "something is left");
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert_eq!(stage.last_mark(0), 0);
+}
+
+#[test]
 fn a_feed_that_grows_is_followed() {
     let clickhouse = StandIn::start(|_| Reply::Take);
     let feeds = vec![Arc::new(std::sync::Mutex::new(Feed::default()))];

@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod block;
 pub mod breaker;
+pub mod clickhouse;
 pub mod error_code;
 pub mod insert;
 pub mod limits;
@@ -15,6 +16,8 @@ pub mod names;
 pub mod planted;
 pub mod random;
 pub mod row;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
 
 pub use block::{Block, BlockHeader, BlockId, JournalId};
 pub use error_code::ErrorCode;

@@ -5,7 +5,7 @@ use crate::cli::{Dead, DeadCommand, WarehouseFlags};
 use crate::pace::pause;
 use crate::record::Record;
 use crate::serve::inserter;
-use crate::warehouse::{Address, Inserter, sort};
+use crate::warehouse::{Address, Inserter, client_of, sort};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clickhouse::Client;
@@ -46,7 +46,7 @@ struct Office {
 
 impl Office {
     fn open(flags: &WarehouseFlags) -> anyhow::Result<Office> {
-        let client = Address::parse(&flags.clickhouse_url)?.client(&flags.database);
+        let client = client_of(&Address::parse(&flags.clickhouse_url)?, &flags.database);
         let client = client.with_setting("output_format_json_quote_64bit_integers", "0");
         Ok(Office { client, inserter: inserter(flags)?, statement: statement(&flags.database) })
     }

@@ -11,8 +11,6 @@ pub struct Cargo {
     pub rows: usize,
     /// Of the newest row.
     pub received_at_ns: i64,
-    /// Before this time, of it or of its beginning.
-    pub refusals: u32,
     /// A part of it has its outcome, and the next one goes at once.
     pub searching: bool,
     pub dead_rows: usize,
@@ -33,7 +31,6 @@ impl Cargo {
             partition: range.partition,
             rows: range.rows,
             received_at_ns: range.received_at_ns,
-            refusals: range.refusals,
             searching: false,
             dead_rows: 0,
             dead_records: bad.len(),

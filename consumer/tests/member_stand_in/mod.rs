@@ -16,8 +16,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use proto::row::{Row, Rows};
-use proto::{BlockHeader, BlockId, JournalId};
+use proto::samples;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -196,9 +195,7 @@ async fn answer(
         return Ok(Response::default());
     };
     let token = token.split('&').next().unwrap().to_owned();
-    let users: Vec<u64> = Rows::new(&body)
-        .map(|row| std::str::from_utf8(row.unwrap().user_id).unwrap().parse().unwrap())
-        .collect();
+    let users = samples::users(&body);
     let reply = (script.lock().unwrap())(&users);
     match reply {
         Reply::Take => {
@@ -223,24 +220,7 @@ async fn answer(
 
 /// A record with a row for each of `users`.
 pub fn record(sequence: u64, users: std::ops::Range<u64>) -> Vec<u8> {
-    let rows = users.end - users.start;
-    let mut payload = Vec::new();
-    for user in users {
-        let user_id = user.to_string();
-        let row = Row {
-            app_id: [1; 16],
-            event_id: u128::from(user).to_be_bytes(),
-            timestamp_ms: 0,
-            received_at_ns: 0,
-            event_name: b"e",
-            user_id: user_id.as_bytes(),
-            properties: b"{}",
-        };
-        row.encode(&mut payload);
-    }
-    let id = BlockId { journal_id: JournalId([9; 16]), epoch: 1, sequence };
-    let header = BlockHeader::seal(id, 0, 0, 0, rows as u32, &payload);
-    [&header.encode(), &payload[..]].concat()
+    samples::frame(&samples::block(9, sequence, users, false))
 }
 
 #[track_caller]

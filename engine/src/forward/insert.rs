@@ -10,6 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto::backoff::Pace;
+use proto::clickhouse::chain_text;
 use proto::insert::{self, Failure, Insert, InsertFailure, sort_answer};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -129,16 +130,6 @@ impl Inserter {
         // A ping's answer is "Ok.\n", an INSERT's is empty; an exception names its code.
         sort_answer(status, code.as_deref(), &String::from_utf8_lossy(&body))
     }
-}
-
-fn chain_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// Everything but what changes from INSERT to INSERT.

@@ -3,9 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use engine::forward::{BlockSource, SourceError};
-use proto::block::FLAG_CONTINUES;
-use proto::row::{Row, Rows};
-use proto::{Block, BlockHeader, BlockId, JournalId};
+pub use proto::samples::block;
+use proto::{Block, samples};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -114,9 +113,7 @@ fn serve(stream: TcpStream, script: &Mutex<Script>, seen: &Mutex<Seen>, stop: &A
             continue;
         }
         let token = target.split("insert_deduplication_token=").nth(1).unwrap_or_default();
-        let users = Rows::new(&body)
-            .map(|row| std::str::from_utf8(row.unwrap().user_id).unwrap().parse().unwrap())
-            .collect();
+        let users = samples::users(&body);
         let token = token.to_owned();
         let insert = Insert { target: target.clone(), head, token, users };
         {
@@ -220,29 +217,6 @@ impl BlockSource for MemorySource {
         feed.marked.push(sequence);
         Ok(())
     }
-}
-
-/// A block of source `source` with one row for each of `users`.
-pub fn block(source: u8, sequence: u64, users: std::ops::Range<u64>, continues: bool) -> Block {
-    let mut payload = Vec::new();
-    let rows = users.end - users.start;
-    for user in users {
-        let user_id = user.to_string();
-        let row = Row {
-            app_id: [1; 16],
-            event_id: [2; 16],
-            timestamp_ms: 0,
-            received_at_ns: 0,
-            event_name: b"e",
-            user_id: user_id.as_bytes(),
-            properties: b"{}",
-        };
-        row.encode(&mut payload);
-    }
-    let id = BlockId { journal_id: JournalId([source; 16]), epoch: 1, sequence };
-    let flags = if continues { FLAG_CONTINUES } else { 0 };
-    let header = BlockHeader::seal(id, 0, 0, flags, rows as u32, &payload);
-    Block { header, payload: payload.into() }
 }
 
 #[track_caller]

@@ -12,7 +12,7 @@ use engine::journal::storage::Storage;
 use engine::journal::{
     BootId, Feed, FeedBlock, FeedError, Journal, JournalConfig, OpenedJournal, Write,
 };
-use proto::row::{Row, Rows};
+pub use proto::samples::{numbered_row as row, numbers};
 
 pub const ROOT: &str = "/journal";
 pub const MIB: u64 = 1 << 20;
@@ -39,31 +39,6 @@ pub fn open_with(config: JournalConfig) -> (Journal, OpenedJournal) {
     let journal = Journal::open(Path::new(ROOT), config).unwrap();
     let shard = journal.open_shard(0).unwrap();
     (journal, shard)
-}
-
-/// A row that carries `number`, and is about `bytes` long.
-pub fn row(number: u64, bytes: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    let properties = vec![b'x'; bytes.saturating_sub(70)];
-    let mut event_id = [0; 16];
-    event_id[8..].copy_from_slice(&number.to_be_bytes());
-    Row {
-        app_id: [1; 16],
-        event_id,
-        timestamp_ms: 1,
-        received_at_ns: 2,
-        event_name: b"name",
-        user_id: b"user",
-        properties: &properties,
-    }
-    .encode(&mut out);
-    out
-}
-
-/// The numbers of the rows in a block.
-pub fn numbers(payload: &[u8]) -> Vec<u64> {
-    let number = |row: Row<'_>| u64::from_be_bytes(row.event_id[8..].try_into().unwrap());
-    Rows::new(payload).map(|row| number(row.unwrap())).collect()
 }
 
 /// Commits one row as one request; gives the sequence to wait for.

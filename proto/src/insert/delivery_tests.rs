@@ -1,36 +1,19 @@
 use super::*;
 use crate::backoff::Pace;
 use crate::insert::InsertFailure;
-use crate::row::Rows;
-use crate::{BlockHeader, JournalId};
+use crate::samples;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 
 /// Blocks with this many rows each; row `n` of all has user `n`.
 fn blocks(rows_per_block: &[usize]) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut user = 0;
-    for (index, rows) in rows_per_block.iter().enumerate() {
-        let mut payload = Vec::new();
-        for _ in 0..*rows {
-            let user_id = user.to_string();
-            let row = Row {
-                app_id: [1; 16],
-                event_id: [2; 16],
-                timestamp_ms: 0,
-                received_at_ns: 0,
-                event_name: b"e",
-                user_id: user_id.as_bytes(),
-                properties: b"{}",
-            };
-            row.encode(&mut payload);
-            user += 1;
-        }
-        let id = BlockId { journal_id: JournalId([9; 16]), epoch: 1, sequence: index as u64 + 1 };
-        let header = BlockHeader::seal(id, 0, 0, 0, *rows as u32, &payload);
-        blocks.push(Block { header, payload: payload.into() });
-    }
-    blocks
+    let mut first = 0;
+    let block = |(index, rows): (usize, &usize)| {
+        let users = first..first + *rows as u64;
+        first = users.end;
+        samples::block(9, index as u64 + 1, users, false)
+    };
+    rows_per_block.iter().enumerate().map(block).collect()
 }
 
 fn refusal() -> Failure {
@@ -38,8 +21,8 @@ fn refusal() -> Failure {
 }
 
 fn users(payloads: &[Bytes]) -> Vec<usize> {
-    let rows = payloads.iter().flat_map(|payload| Rows::new(payload));
-    rows.map(|row| std::str::from_utf8(row.unwrap().user_id).unwrap().parse().unwrap()).collect()
+    let users = payloads.iter().flat_map(|payload| samples::users(payload));
+    users.map(|user| user as usize).collect()
 }
 
 /// Runs a delivery against a ClickHouse that refuses any INSERT with a row of `bad`; gives the users

@@ -39,9 +39,32 @@ pub enum Progress {
     Outage { times: u32 },
     /// Somebody must do something first, so many times in a row; sent again after a rest.
     NeedsHand { times: u32 },
-    /// Everything of it is refused, and nothing of the kind was taken since `moment`, the witness's;
-    /// sent again after a rest. Nothing of it is stored.
-    Refused { times: u32, moment: u64 },
+    /// Everything of it is refused, so many times in a row, and nothing of the kind was taken since;
+    /// sent again after a rest. Nothing of it is stored: see [`Dispatcher::take_back`].
+    Refused { times: u32 },
+}
+
+/// How rows that nobody takes were refused so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// In a row.
+    pub times: u32,
+    /// The witness's moment at the first refusal of exactly these rows.
+    pub moment: Option<u64>,
+}
+
+impl Refusals {
+    /// Whether something of the kind was taken since, so that the rows are to blame themselves.
+    pub fn have_witness(&self, witness: &Witness) -> bool {
+        self.moment.is_some_and(|moment| witness.since(moment))
+    }
+}
+
+/// What was refused whole, to be added again at `until`.
+pub struct TakenBack {
+    pub blocks: Vec<Block>,
+    pub refusals: Refusals,
+    pub until: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +80,8 @@ struct Shipment {
     state: State,
     /// In a row.
     outages: u32,
-    /// Times in a row that somebody's hand was needed.
-    stalls: u32,
-    /// When it was first refused.
-    refused_at: Option<u64>,
+    /// For want of a table or a right, too.
+    refusals: Refusals,
 }
 
 pub struct Dispatcher {
@@ -88,10 +109,9 @@ impl Dispatcher {
         }
     }
 
-    /// `refused_at`: the moment of [`Progress::Refused`] where the rows were here before.
-    pub fn add(&mut self, id: u64, delivery: Delivery, refused_at: Option<u64>) {
-        let (outages, stalls) = (0, 0);
-        let shipment = Shipment { delivery, state: State::Ready, outages, stalls, refused_at };
+    /// `refusals` of the same rows when they were taken back; none of new ones.
+    pub fn add(&mut self, id: u64, delivery: Delivery, refusals: Refusals) {
+        let shipment = Shipment { delivery, state: State::Ready, outages: 0, refusals };
         let known = self.shipments.insert(id, shipment);
         assert!(known.is_none(), "delivery {id} is on its way already");
     }
@@ -105,10 +125,14 @@ impl Dispatcher {
         }
     }
 
-    /// After [`Progress::Refused`]: the delivery's blocks, to be added again later with that moment.
-    pub fn take_back(&mut self, id: u64) -> Vec<Block> {
+    /// After [`Progress::Refused`]: makes way for others until the rest is over.
+    pub fn take_back(&mut self, id: u64) -> TakenBack {
         let shipment = self.shipments.remove(&id).expect("it was refused just now");
-        shipment.delivery.into_blocks()
+        let State::RestsUntil(until) = shipment.state else {
+            unreachable!("what was refused whole rests");
+        };
+        let blocks = shipment.delivery.into_blocks();
+        TakenBack { blocks, refusals: shipment.refusals, until }
     }
 
     /// Of the rows of this delivery.
@@ -135,11 +159,31 @@ impl Dispatcher {
         self.shipments.values().filter(sent).count()
     }
 
+    /// Whether nothing is under way, nor may anything go yet.
+    pub fn rests(&self, now: Instant) -> bool {
+        let closed = self.closed_until.is_some_and(|until| now < until);
+        self.shipments.values().all(|shipment| match shipment.state {
+            State::Sent(_) => false,
+            State::Ready => closed,
+            State::RestsUntil(until) => closed || now < until,
+        })
+    }
+
+    /// Whether only somebody's hand can help, or another's success: all that is here was refused, and
+    /// rests. That ClickHouse has been away since changes nothing.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        self.shipments.values().all(|shipment| {
+            let Shipment { state, refusals, .. } = shipment;
+            let rests = matches!(state, State::RestsUntil(until) if now < *until);
+            rests && refusals.times > 0 && !refusals.have_witness(&self.witness)
+        })
+    }
+
     pub fn breaker_state(&self) -> BreakerState {
         self.breaker.state()
     }
 
-    /// The rest before another attempt, the same for whoever takes a delivery back.
+    /// The same rests for something else of the caller's.
     pub fn pause(&mut self, pace: Pace, attempts: u32) -> Duration {
         self.backoff.delay(pace, attempts, self.jitter.unit())
     }
@@ -190,7 +234,7 @@ impl Dispatcher {
             Ok(()) => {
                 self.breaker.on_answer();
                 self.witness.on_taken(number);
-                (shipment.outages, shipment.stalls) = (0, 0);
+                (shipment.outages, shipment.refusals.times) = (0, 0);
                 match shipment.delivery.on_taken() {
                     Step::Finished => Progress::Finished(Vec::new()),
                     Step::Send | Step::Stalled => Progress::Goes,
@@ -215,7 +259,7 @@ impl Dispatcher {
         let rest = match progress {
             Progress::Outage { times }
             | Progress::NeedsHand { times }
-            | Progress::Refused { times, .. } => Some(times),
+            | Progress::Refused { times } => Some(times),
             Progress::Goes | Progress::Finished(_) => None,
         };
         if let (Some(times), Err(failure)) = (rest, outcome) {
@@ -242,16 +286,16 @@ impl Shipment {
     fn on_refusal(&mut self, failure: &Failure, witness: &Witness) -> Progress {
         self.outages = 0;
         if failure.kind != InsertFailure::Refused {
-            self.stalls += 1;
-            return Progress::NeedsHand { times: self.stalls };
+            self.refusals.times += 1;
+            return Progress::NeedsHand { times: self.refusals.times };
         }
-        let moment = *self.refused_at.get_or_insert_with(|| witness.moment());
+        let moment = *self.refusals.moment.get_or_insert_with(|| witness.moment());
         match self.delivery.on_refused(failure, witness.since(moment)) {
             Step::Send => Progress::Goes,
             Step::Finished => Progress::Finished(Vec::new()),
             Step::Stalled => {
-                self.stalls += 1;
-                Progress::Refused { times: self.stalls, moment }
+                self.refusals.times += 1;
+                Progress::Refused { times: self.refusals.times }
             }
         }
     }

@@ -16,7 +16,7 @@ mod witness;
 
 pub use answer::{Failure, InsertFailure, TEXT_CHARS_MAX, sort_answer};
 pub use delivery::{DeadRow, Delivery, Step};
-pub use dispatcher::{Dispatcher, Insert, Progress};
+pub use dispatcher::{Dispatcher, Insert, Progress, Refusals, TakenBack};
 pub use statement::{SETTING_BLOCK_ROWS, SETTING_TOKEN, SETTINGS, statement};
 pub use token::Token;
 pub use witness::Witness;

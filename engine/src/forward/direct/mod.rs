@@ -19,11 +19,11 @@ use super::dead::DeadFile;
 use super::{BatchLimits, Batcher, BlockSource, in_rotation};
 use crate::admin::Health;
 use crate::metrics::{ForwardCounters, add, set};
-use contact::Contact;
+use contact::{Contact, Traffic};
 use parked::{Parked, ParkingLot};
-use proto::backoff::{Backoff, Pace};
+use proto::backoff::Backoff;
 use proto::breaker::{Breaker, BreakerState};
-use proto::insert::{DeadRow, Delivery, Dispatcher, Failure, Insert, Progress};
+use proto::insert::{DeadRow, Delivery, Dispatcher, Failure, Insert, Progress, Refusals};
 use slot::{Given, Slot};
 use stalls::Stalls;
 use std::collections::BTreeMap;
@@ -76,8 +76,6 @@ pub struct DirectForwarder {
     batcher: Batcher,
     dispatcher: Dispatcher,
     parked: ParkingLot,
-    /// How often each batch was refused whole, of those that came back.
-    refusals: BTreeMap<u64, u32>,
     sent: BTreeMap<u64, Sent>,
     /// Their dead rows are not yet in the file, nor are their blocks told.
     unburied: Vec<Arrived>,
@@ -102,7 +100,6 @@ impl DirectForwarder {
             slots,
             dispatcher: Dispatcher::new(breaker, limits.backoff, seed),
             parked: ParkingLot::new(limits.batch.bytes_max, PARKED_BATCHES_MAX),
-            refusals: BTreeMap::new(),
             sent: BTreeMap::new(),
             unburied: Vec::new(),
             bury_again_at: None,
@@ -122,23 +119,32 @@ impl DirectForwarder {
         self.settle(now, unix_ms);
         self.more = self.pull(now);
         while self.has_room()
-            && let Some(back) = self.parked.take(now, self.dispatcher.witness())
+            && let Some(Parked { batch, back, .. }) =
+                self.parked.take(now, self.dispatcher.witness())
         {
-            self.refusals.insert(back.batch, back.times);
-            self.dispatcher.add(back.batch, Delivery::new(back.blocks), Some(back.moment));
+            self.dispatcher.add(batch, Delivery::new(back.blocks), back.refusals);
         }
         while self.has_room()
             && let Some(batch) = self.batcher.take(now, stopping)
         {
             let blocks = batch.blocks.into_iter().map(|entry| entry.block).collect();
-            self.dispatcher.add(batch.id, Delivery::new(blocks), None);
+            self.dispatcher.add(batch.id, Delivery::new(blocks), Refusals::default());
         }
         let wanted = |slot: &Slot| slot.held_back && self.batcher.wants(slot.index);
         self.more |= self.slots.iter().any(wanted);
-        let deliveries = self.dispatcher.len();
-        set(&self.counters.inserts_in_flight, deliveries as u64);
-        self.contact.look(deliveries, self.dispatcher.in_flight(), now);
+        set(&self.counters.inserts_in_flight, self.dispatcher.len() as u64);
+        self.contact.look(self.traffic(now), now);
         self.more
+    }
+
+    fn traffic(&self, now: Instant) -> Traffic {
+        let dispatcher = &self.dispatcher;
+        match dispatcher.in_flight() {
+            0 if dispatcher.is_empty() => Traffic::Nothing,
+            0 if dispatcher.rests(now) => Traffic::Rests,
+            0 => Traffic::Goes,
+            _ => Traffic::UnderWay,
+        }
     }
 
     /// The next INSERT to send, until there is none. Its outcome must be told.
@@ -158,12 +164,12 @@ impl DirectForwarder {
         let Some(progress) = self.dispatcher.on_outcome(id, &outcome, now) else { return };
         let sent = self.sent.remove(&id).expect("what has an outcome was sent");
         self.show_breaker();
-        let (text, pace) = match outcome {
+        let text = match outcome {
             Ok(()) => {
                 self.count(&sent, now);
                 self.contact.on_answer(now);
                 self.stalls.remove(id);
-                (String::new(), Pace::Slow)
+                String::new()
             }
             Err(failure) => {
                 add(&self.counters.failures[failure.kind as usize], 1);
@@ -172,38 +178,32 @@ impl DirectForwarder {
                 } else {
                     self.contact.on_answer(now);
                 }
-                (failure.text, failure.pace)
+                failure.text
             }
         };
         match progress {
             Progress::Goes => {}
-            Progress::Finished(dead) => {
-                self.refusals.remove(&id);
-                self.unburied.push(Arrived { batch: id, dead });
-            }
+            Progress::Finished(dead) => self.unburied.push(Arrived { batch: id, dead }),
             Progress::Outage { times: outages } => {
                 tracing::warn!(batch = id, outages, error = %text, "INSERT failed");
             }
             Progress::NeedsHand { .. } => {
                 self.stalls.add(id, &format!("ClickHouse refuses events: {text}"));
             }
-            Progress::Refused { moment, .. } => {
+            Progress::Refused { .. } => {
                 self.stalls.add(id, &format!("ClickHouse refuses events: {text}"));
-                self.park(id, moment, pace, now);
+                self.park(id);
             }
         }
     }
 
     /// Where there is no room for it the batch rests among those on their way.
-    fn park(&mut self, batch: u64, moment: u64, pace: Pace, now: Instant) {
+    fn park(&mut self, batch: u64) {
         let bytes = self.dispatcher.bytes_of(batch);
-        if !self.parked.has_room(bytes) {
-            return;
+        if self.parked.has_room(bytes) {
+            let back = self.dispatcher.take_back(batch);
+            self.parked.park(Parked { batch, bytes, back });
         }
-        let times = self.refusals.remove(&batch).unwrap_or(0).saturating_add(1);
-        let until = now + self.dispatcher.pause(pace, times);
-        let blocks = self.dispatcher.take_back(batch);
-        self.parked.park(Parked { batch, blocks, bytes, moment, times, until });
     }
 
     /// Whether ClickHouse shall be asked now whether it is there: true once for each question, whose
@@ -234,11 +234,19 @@ impl DirectForwarder {
         !self.more && self.batcher.is_empty() && self.slots.iter().all(Slot::is_settled)
     }
 
-    /// Whether a stop need not wait any longer: nothing is left, ClickHouse is found to be away, or
-    /// it is time.
+    /// Whether a stop need not wait any longer: nothing is left, or nothing that can be sent,
+    /// ClickHouse is found to be away, or it is time.
     pub fn may_end(&self, now: Instant, deadline: Instant) -> bool {
         let away = self.dispatcher.breaker_state() != BreakerState::Closed;
-        self.is_idle() || away || now >= deadline
+        self.is_idle() || self.is_stuck(now) || away || now >= deadline
+    }
+
+    /// What is left was refused and rests, or is in a journal that is out. What else there is waits
+    /// for the room that the refused ones take: a turn of a stop sends all that it has room for.
+    fn is_stuck(&self, now: Instant) -> bool {
+        let parked = self.parked.rests(now, self.dispatcher.witness());
+        let told = self.unburied.is_empty() && self.slots.iter().all(Slot::is_told);
+        !self.more && told && parked && self.dispatcher.is_stuck(now)
     }
 
     fn has_room(&self) -> bool {

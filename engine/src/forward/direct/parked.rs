@@ -5,19 +5,19 @@
 //! put a table right. What is set aside is bounded; what finds no room keeps its place among those on
 //! their way, and in the end holds the sources back: where everything is refused, nothing need go.
 
-use proto::Block;
-use proto::insert::Witness;
+use proto::insert::{TakenBack, Witness};
 use std::time::Instant;
 
 pub(super) struct Parked {
     pub batch: u64,
-    pub blocks: Vec<Block>,
     pub bytes: usize,
-    /// The witness's, of the first refusal.
-    pub moment: u64,
-    /// How often it was refused whole.
-    pub times: u32,
-    pub until: Instant,
+    pub back: TakenBack,
+}
+
+impl Parked {
+    fn returns(&self, now: Instant, witness: &Witness) -> bool {
+        now >= self.back.until || self.back.refusals.have_witness(witness)
+    }
 }
 
 pub(super) struct ParkingLot {
@@ -43,14 +43,18 @@ impl ParkingLot {
 
     /// The next one to try again.
     pub fn take(&mut self, now: Instant, witness: &Witness) -> Option<Parked> {
-        let returns = |batch: &Parked| now >= batch.until || witness.since(batch.moment);
-        let at = self.batches.iter().position(returns)?;
+        let at = self.batches.iter().position(|batch| batch.returns(now, witness))?;
         let batch = self.batches.remove(at);
         self.bytes -= batch.bytes;
         Some(batch)
     }
 
+    /// Whether none is to be tried again yet.
+    pub fn rests(&self, now: Instant, witness: &Witness) -> bool {
+        !self.batches.iter().any(|batch| batch.returns(now, witness))
+    }
+
     pub fn due(&self) -> Option<Instant> {
-        self.batches.iter().map(|batch| batch.until).min()
+        self.batches.iter().map(|batch| batch.back.until).min()
     }
 }

@@ -32,7 +32,12 @@ impl Slot {
     /// Nothing is to be told, and it is known that there is nothing more: a source that rests after
     /// an error may have more than it could give.
     pub fn is_settled(&self) -> bool {
-        self.unmarked.is_none() && self.retry_at.is_none() && !self.failed
+        self.is_told() && !self.failed
+    }
+
+    /// Nothing is to be told, nor to be asked again.
+    pub fn is_told(&self) -> bool {
+        self.unmarked.is_none() && self.retry_at.is_none()
     }
 
     pub fn rests(&self, now: Instant) -> bool {

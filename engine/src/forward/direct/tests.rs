@@ -193,6 +193,27 @@ fn the_same_goes_again_after_an_outage_and_its_rest() {
     ]);
 }
 
+/// Not only by the next INSERT, whose turn may come in half a minute.
+#[test]
+fn that_clickhouse_is_back_is_noticed_while_everything_rests() {
+    let mut stage = Stage::new(limits(), 1, 1);
+    stage.give(0, 1, 2, false);
+    for ms in [0, 2_000, 5_000] {
+        stage.at(ms);
+        while stage.turn(true) {}
+        stage.send();
+        stage.answer(10, Away);
+    }
+    for ms in [5_950, 6_000] {
+        stage.at(ms);
+        stage.turn(false);
+        assert_eq!((stage.send().len(), stage.says(Component::Clickhouse)), (0, "scripted".into()));
+    }
+    assert!(stage.forwarder.take_ping(), "it rests, and nobody knows");
+    stage.forwarder.on_ping(Ok(()), stage.now);
+    assert_eq!(stage.says(Component::Clickhouse), "");
+}
+
 #[test]
 fn a_refused_row_is_in_the_file_before_its_block_is_marked() {
     check(&[
@@ -352,6 +373,82 @@ fn a_stop_need_not_wait_for_a_clickhouse_that_is_away() {
     stage.answer(10, Take);
     stage.turn(true);
     assert!(stage.forwarder.may_end(stage.now, deadline), "nothing is left");
+}
+
+#[test]
+fn a_stop_need_not_wait_for_what_is_refused() {
+    let mut stage = Stage::new(limits(), 1, 1);
+    let deadline = stage.start + Duration::from_secs(60);
+    let ends = |stage: &mut Stage| {
+        while stage.turn(true) {}
+        let sent = stage.send();
+        (sent, stage.forwarder.may_end(stage.now, deadline))
+    };
+    (1..=2).for_each(|sequence| stage.give(0, sequence, 2, false));
+    refuse_all(&mut stage);
+    assert_eq!(ends(&mut stage), (vec![], true), "it rests, and nothing else is here");
+    stage.at(10_000);
+    assert_eq!(ends(&mut stage), (vec![vec![10, 11, 20, 21]], false), "it has another try");
+    stage.answer(10, Away);
+    assert_eq!(ends(&mut stage), (vec![], true), "refused before, and now nobody is there");
+    stage.give(0, 3, 2, false);
+    assert_eq!(ends(&mut stage), (vec![vec![30, 31]], false), "this one nobody has refused");
+    stage.answer(30, Away);
+    assert_eq!(ends(&mut stage), (vec![], false), "nor then");
+    stage.at(20_000);
+    assert_eq!(ends(&mut stage).0.len(), 2);
+    stage.answer(30, Take);
+    stage.answer(10, Refuse);
+    while !stage.forwarder.is_idle() {
+        assert!(!ends(&mut stage).1, "there is a witness: it finds its place");
+        refuse_all(&mut stage);
+        while stage.turn(true) {}
+    }
+    assert_eq!(stage.world().sources[0].marked, [3]);
+}
+
+#[test]
+fn a_stop_need_not_wait_for_a_hand_or_for_a_journal_that_is_out() {
+    let mut stage = Stage::new(limits(), 2, 1);
+    let deadline = stage.start + Duration::from_secs(60);
+    stage.fail_read(0, true);
+    stage.give(1, 101, 2, false);
+    while stage.turn(true) {}
+    assert_eq!(stage.send(), [[1_010, 1_011]]);
+    assert!(!stage.forwarder.may_end(stage.now, deadline), "it is under way");
+    stage.answer(1_010, NoTable);
+    while stage.turn(true) {}
+    assert!(stage.forwarder.may_end(stage.now, deadline), "somebody must make the table first");
+    stage.at(10_000);
+    while stage.turn(true) {}
+    stage.send();
+    stage.answer(1_010, Take);
+    stage.world().sources[1].failing_marks = 1;
+    while stage.turn(true) {}
+    assert!(!stage.forwarder.may_end(stage.now, deadline), "its journal is to be told");
+    stage.at(11_000);
+    while stage.turn(true) {}
+    assert!(stage.forwarder.may_end(stage.now, deadline), "what is left cannot be read");
+    assert!(!stage.forwarder.is_idle());
+}
+
+#[test]
+fn a_stop_waits_for_the_file_of_dead_letters() {
+    let mut stage = Stage::new(limits(), 1, 1);
+    let deadline = stage.start + Duration::from_secs(60);
+    stage.give(0, 1, 2, false);
+    stage.world().failing_appends = 1;
+    while stage.turn(true) {}
+    for answer in [Refuse, Take, Refuse, Refuse] {
+        stage.send();
+        stage.answer_at(0, answer);
+    }
+    while stage.turn(true) {}
+    assert!(!stage.forwarder.may_end(stage.now, deadline), "it may be written in a moment");
+    stage.at(1_000);
+    while stage.turn(true) {}
+    assert!(stage.forwarder.may_end(stage.now, deadline));
+    assert_eq!(stage.world().dead_rows(), [11]);
 }
 
 #[test]

@@ -131,8 +131,8 @@ impl Lane {
         }
     }
 
-    /// Sends what there is until `deadline`, or until both ways are found to be closed; a turn then
-    /// says that it has ended.
+    /// Sends what there is until `deadline`, or until the ways that it could go are found to be closed;
+    /// a turn then says that it has ended.
     pub fn stop_by(&mut self, deadline: Instant) {
         self.stop_by = Some(deadline);
     }
@@ -174,10 +174,12 @@ impl Lane {
 
     /// Where a stop need not wait.
     fn is_away(&self) -> bool {
-        match self.route.way() {
-            Way::Kafka => !self.is_closed(),
-            Way::Direct | Way::Trying => !self.status.direct_takes(),
-        }
+        let kafka_takes = match self.route.way() {
+            Way::Kafka if !self.is_closed() => return true,
+            Way::Kafka => !self.slots.iter().all(Slot::is_left_to_direct),
+            Way::Direct | Way::Trying => false,
+        };
+        !kafka_takes && !self.status.direct_takes()
     }
 
     fn provide_sink(&mut self, now: Instant) {
@@ -443,7 +445,8 @@ impl Lane {
         set(&self.counters.route, u64::from(direct));
         let stuck: usize = self.slots.iter().map(|slot| slot.ledger.direct_only()).sum();
         let stuck = if self.status.direct_takes() { 0 } else { stuck };
-        let well = self.is_closed() && !direct && self.trouble.is_none();
+        let back = self.route.is_presumed_back() && self.sink.is_some();
+        let well = (self.is_closed() && !direct || back) && self.trouble.is_none();
         if well && stuck == 0 {
             if !self.shown.is_empty() {
                 self.shown.clear();

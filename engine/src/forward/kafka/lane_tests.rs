@@ -198,6 +198,34 @@ fn kafka_long_away_is_gone_round_and_come_back_to() {
     assert_eq!(stage.sent().last(), Some(&9));
 }
 
+/// Not only by the next block, which may come in an hour. Where Kafka answers and takes nothing, the
+/// word of a block counts for longer than an answer's.
+#[test]
+fn that_kafka_is_back_is_noticed_without_a_block() {
+    let mut stage = gone_direct(3);
+    stage.insert();
+    assert!(stage.pass(60_000).idle);
+    assert!(stage.reason().contains("inserted directly"), "{}", stage.reason());
+    stage.status.on_answer();
+    stage.pass(100);
+    assert_eq!((stage.reason().as_str(), stage.is_direct()), ("", true), "a block decides");
+    stage.add(0, 1);
+    stage.pass(STALL_MS - 1);
+    assert_eq!((stage.sent(), stage.reason().as_str()), (vec![1, 2, 3, 4], ""), "it tries");
+    stage.pass(1);
+    assert!(stage.reason().contains("inserted directly"), "{}", stage.reason());
+    stage.insert();
+    stage.status.on_answer();
+    stage.pass(DIRECT_AFTER_MS - 100);
+    assert!(stage.reason().contains("inserted directly"), "{}", stage.reason());
+    stage.pass(200);
+    assert_eq!(stage.reason(), "");
+    stage.set(Mode::Delivers);
+    stage.add(0, 1);
+    assert!(stage.pass(100).idle);
+    assert_eq!((stage.marks(), stage.is_direct()), (vec![5], false));
+}
+
 #[test]
 fn a_dead_sink_is_made_anew_and_what_it_had_is_sent_again() {
     let mut stage = Stage::new(&[3]);
@@ -373,6 +401,23 @@ fn a_stop_waits_for_the_direct_route_while_that_takes() {
     stage.stop_within(60_000);
     stage.insert();
     assert!(stage.pass(100).idle);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_what_neither_takes() {
+    let mut stage = Stage::new(&[3]);
+    stage.world().unfit.insert((0, 2));
+    stage.pass(0);
+    assert_eq!(stage.marks(), [1]);
+    stage.stop_within(60_000);
+    assert!(!stage.pass(5_000).ended, "the direct route may take it");
+    stage.direct_takes(false);
+    stage.set(Mode::Silent);
+    stage.add(0, 1);
+    assert!(!stage.pass(100).ended, "Kafka may take the other");
+    stage.land_all(Ok(()));
+    let turn = stage.pass(100);
+    assert!(turn.ended && !turn.idle, "nobody takes what is left");
 }
 
 #[test]

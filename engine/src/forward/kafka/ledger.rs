@@ -194,6 +194,11 @@ impl Ledger {
         self.handed > 0
     }
 
+    /// Whether only the direct route can take what is open.
+    pub fn is_left_to_direct(&self) -> bool {
+        self.entries.iter().all(|entry| entry.fate == Fate::Done || entry.direct_only)
+    }
+
     /// How many blocks only the direct route can take now.
     pub fn direct_only(&self) -> usize {
         self.direct_only

@@ -2,7 +2,9 @@
 //! ClickHouse is there, by direct INSERTs. Pure: time comes in as an argument.
 //!
 //! On the direct route one block at a time is tried through Kafka once Kafka answers at all: a
-//! delivery brings the lane back.
+//! delivery brings the lane back. Without a block to try with, an answer is all that can be had: Kafka
+//! is presumed to be back until a try says otherwise, and the next block is that try. The lane stays on
+//! the direct route: a Kafka that answers and takes nothing must not hold blocks up.
 
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,9 @@ pub enum Change {
 pub struct Route {
     limits: RouteLimits,
     state: State,
+    presumed_back: bool,
+    /// A try has failed of late: answers alone say nothing before.
+    doubted_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +67,8 @@ enum State {
 
 impl Route {
     pub fn new(limits: RouteLimits) -> Route {
-        Route { limits, state: State::Kafka { away_since: None } }
+        let state = State::Kafka { away_since: None };
+        Route { limits, state, presumed_back: false, doubted_until: None }
     }
 
     pub fn way(&self) -> Way {
@@ -73,8 +79,14 @@ impl Route {
         }
     }
 
+    /// Off Kafka's way: Kafka answers, and nothing has spoken against it since.
+    pub fn is_presumed_back(&self) -> bool {
+        self.presumed_back
+    }
+
     pub fn judge(&mut self, now: Instant, signs: Signs) -> Option<Change> {
         let limits = self.limits;
+        self.presume(now, signs);
         match &mut self.state {
             State::Kafka { away_since } => {
                 if signs.breaker_closed || !signs.has_work {
@@ -87,6 +99,7 @@ impl Route {
                     return None;
                 }
                 self.state = State::Direct { try_at: now + limits.try_every };
+                self.doubted_until = None;
                 Some(Change::ToDirect)
             }
             State::Direct { try_at } => {
@@ -101,14 +114,25 @@ impl Route {
             State::Trying { until } => {
                 if signs.breaker_closed {
                     self.state = State::Kafka { away_since: None };
+                    self.presumed_back = false;
                     return Some(Change::ToKafka);
                 }
                 if now < *until {
                     return None;
                 }
                 self.state = State::Direct { try_at: now + limits.try_every };
+                self.presumed_back = false;
+                self.doubted_until = Some(now + limits.direct_after);
                 Some(Change::TryFailed)
             }
+        }
+    }
+
+    fn presume(&mut self, now: Instant, signs: Signs) {
+        let direct = matches!(self.state, State::Direct { .. });
+        let doubted = self.doubted_until.is_some_and(|until| now < until);
+        if direct && !doubted && !signs.has_work && signs.kafka_answers {
+            self.presumed_back = true;
         }
     }
 
@@ -132,13 +156,17 @@ mod tests {
     const BACK: Signs = Signs { breaker_closed: false, ..GOOD };
 
     /// Direct after 30 s, a try each second for at most 2 s.
-    #[track_caller]
-    fn check(steps: &[(u64, Signs, Option<Change>, Way)]) {
-        let mut route = Route::new(RouteLimits {
+    fn route() -> Route {
+        Route::new(RouteLimits {
             direct_after: Duration::from_secs(30),
             try_every: Duration::from_secs(1),
             try_for: Duration::from_secs(2),
-        });
+        })
+    }
+
+    #[track_caller]
+    fn check(steps: &[(u64, Signs, Option<Change>, Way)]) {
+        let mut route = route();
         let start = Instant::now();
         for (index, (at_s, signs, change, way)) in steps.iter().enumerate() {
             let now = start + Duration::from_secs(*at_s);
@@ -181,5 +209,30 @@ mod tests {
         let tried = [(30, BACK, None, Direct), (31, BACK, Some(Try), Trying)];
         let failed = [(33, BACK, Some(TryFailed), Direct), (33, BACK, None, Direct)];
         check(&[&GONE[..], &tried, &failed, &[(34, BACK, Some(Try), Trying)]].concat());
+    }
+
+    /// Whether Kafka is presumed to be back, after each step.
+    #[track_caller]
+    fn check_presumed(steps: &[(u64, Signs, Way, bool)]) {
+        let mut route = route();
+        let start = Instant::now();
+        let gone = GONE.map(|(at_s, signs, _, way)| (at_s, signs, way, false));
+        for (index, (at_s, signs, way, presumed)) in gone.iter().chain(steps).enumerate() {
+            route.judge(start + Duration::from_secs(*at_s), *signs);
+            assert_eq!((route.way(), route.is_presumed_back()), (*way, *presumed), "step {index}");
+        }
+    }
+
+    #[test]
+    fn without_a_block_an_answer_tells_that_it_is_back() {
+        let away = Signs { has_work: false, ..AWAY };
+        let back = Signs { has_work: false, ..BACK };
+        check_presumed(&[(31, away, Direct, false), (32, back, Direct, true)]);
+        check_presumed(&[(31, BACK, Trying, false), (31, back, Trying, false)]);
+        let tried = [(31, back, Direct, true), (40, BACK, Trying, true)];
+        check_presumed(&[&tried[..], &[(41, GOOD, Kafka, false)]].concat());
+        let failed = [(42, BACK, Direct, false), (42, back, Direct, false)];
+        let doubted = [(71, back, Direct, false), (72, back, Direct, true)];
+        check_presumed(&[&tried[..], &failed, &doubted].concat());
     }
 }

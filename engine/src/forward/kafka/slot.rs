@@ -59,6 +59,12 @@ impl Slot {
         !self.has_work() && self.unmarked.is_none() && !self.failed
     }
 
+    /// Nothing is to be told, and what is left only the direct route can take.
+    pub fn is_left_to_direct(&self) -> bool {
+        let unread = !self.failed && self.frames.has_unread();
+        !unread && self.unmarked.is_none() && self.ledger.is_left_to_direct()
+    }
+
     pub fn rests(&self, now: Instant) -> bool {
         self.failed || self.retry_at.is_some_and(|at| now < at)
     }

@@ -3,12 +3,9 @@
 use super::super::*;
 use crate::admin::Component;
 use crate::forward::SourceError;
-use bytes::Bytes;
 use proto::backoff::Pace;
-use proto::block::FLAG_CONTINUES;
 use proto::insert::InsertFailure;
-use proto::row::{Row, Rows};
-use proto::{Block, BlockHeader, BlockId, JournalId};
+use proto::{Block, samples};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard};
@@ -78,7 +75,8 @@ impl BlockSource for ScriptedSource {
             return Err(error);
         }
         let block = journal.waiting.pop_front();
-        let given = block.iter().map(|block| (block.header.id.sequence, rows_of(&block.payload)));
+        let given =
+            block.iter().map(|block| (block.header.id.sequence, samples::users(&block.payload)));
         journal.given.extend(given);
         Ok(block)
     }
@@ -111,16 +109,10 @@ impl DeadFile for ScriptedFile {
             world.failing_appends -= 1;
             return Err(io::Error::other("scripted"));
         }
-        let dead = rows.iter().flat_map(|row| rows_of(&row.bytes)).map(|row| (row, at_ms));
+        let dead = rows.iter().flat_map(|row| samples::users(&row.bytes)).map(|row| (row, at_ms));
         world.dead.extend(dead);
         Ok(())
     }
-}
-
-/// The numbers of the rows.
-fn rows_of(payload: &[u8]) -> Vec<u64> {
-    let number = |user: &[u8]| std::str::from_utf8(user).expect("digits").parse().expect("digits");
-    Rows::new(payload).map(|row| number(row.expect("the test's own rows").user_id)).collect()
 }
 
 pub fn limits() -> DirectLimits {
@@ -192,24 +184,8 @@ impl Stage {
 
     /// A block of so many rows; see [`super::Step`] for their numbers.
     pub fn give(&mut self, source: usize, sequence: u64, rows: u64, continues: bool) {
-        let mut payload = Vec::new();
-        for row in 0..rows {
-            let user = (sequence * 10 + row).to_string();
-            let row = Row {
-                app_id: [1; 16],
-                event_id: [2; 16],
-                timestamp_ms: 0,
-                received_at_ns: 0,
-                event_name: b"e",
-                user_id: user.as_bytes(),
-                properties: b"{}",
-            };
-            row.encode(&mut payload);
-        }
-        let id = BlockId { journal_id: JournalId([source as u8; 16]), epoch: 1, sequence };
-        let flags = if continues { FLAG_CONTINUES } else { 0 };
-        let header = BlockHeader::seal(id, 0, 0, flags, rows as u32, &payload);
-        let block = Block { header, payload: Bytes::from(payload) };
+        let users = sequence * 10..sequence * 10 + rows;
+        let block = samples::block(source as u8, sequence, users, continues);
         self.world().sources[source].waiting.push_back(block);
     }
 
@@ -263,7 +239,9 @@ impl Stage {
             }
         }
         drop(world);
-        let fails = |kind, pace| Err(Failure::new(kind, pace, 7, "scripted"));
+        // Only who is there has a code for it.
+        let code = if let Answer::Away = answer { 0 } else { 7 };
+        let fails = |kind, pace| Err(Failure::new(kind, pace, code, "scripted"));
         let outcome = match answer {
             Answer::Take => Ok(()),
             Answer::TakeSilently => fails(InsertFailure::Unknown, Pace::Busy),
@@ -276,5 +254,5 @@ impl Stage {
 }
 
 pub fn rows_in(insert: &Insert) -> Vec<u64> {
-    insert.payloads.iter().flat_map(|payload| rows_of(payload)).collect()
+    insert.payloads.iter().flat_map(|payload| samples::users(payload)).collect()
 }

@@ -7,7 +7,7 @@ use engine::journal::simulated_disk::SimulatedDisk;
 use engine::journal::storage::Storage;
 use engine::journal::{FilledBuffer, OpenedJournal};
 use proto::block::HEADER_BYTES;
-use proto::row::{Row, Rows};
+use proto::samples::{numbered_row, numbers};
 
 use super::disk::frames_of;
 use super::{BOOT, ROOT, config, open, start};
@@ -66,30 +66,9 @@ fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A row that carries `number`, about `bytes` long.
-pub fn row(number: u64, bytes: usize) -> Vec<u8> {
-    let mut event_id = [0; 16];
-    event_id[8..].copy_from_slice(&number.to_be_bytes());
-    let properties = vec![b'x'; bytes.saturating_sub(70)];
-    let mut out = Vec::new();
-    let row = Row {
-        app_id: [1; 16],
-        event_id,
-        timestamp_ms: 1,
-        received_at_ns: 2,
-        event_name: b"name",
-        user_id: b"user",
-        properties: &properties,
-    };
-    row.encode(&mut out);
-    out
-}
-
 /// The numbers of the rows in a block.
 pub fn rows(block: &[u8]) -> Vec<u64> {
-    let number =
-        |row: Row<'_>| u64::from_be_bytes(*row.event_id.last_chunk().expect("8 of 16 bytes"));
-    Rows::new(&block[HEADER_BYTES..]).map(|row| number(row.expect("whole rows"))).collect()
+    numbers(&block[HEADER_BYTES..])
 }
 
 fn opened(disk: &SimulatedDisk) -> (engine::journal::Journal, OpenedJournal) {
@@ -99,7 +78,7 @@ fn opened(disk: &SimulatedDisk) -> (engine::journal::Journal, OpenedJournal) {
 }
 
 fn commit(shard: &mut OpenedJournal, number: u64, bytes: usize) {
-    let row = row(number, bytes);
+    let row = numbered_row(number, bytes);
     let room = shard.appender.room(row.len()).expect("room");
     room[..row.len()].copy_from_slice(&row);
     shard.appender.commit(row.len(), 1);
@@ -122,7 +101,7 @@ fn write(shard: &mut OpenedJournal, first_number: u64, count: u64, bytes: usize)
 
 fn append_chain(shard: &mut OpenedJournal, first_number: u64, blocks: u64) {
     let filled = |number: u64| {
-        let row = row(number, 300);
+        let row = numbered_row(number, 300);
         let mut buffer = shard.appender.take_buffer().expect("a buffer");
         buffer.payload_mut()[..row.len()].copy_from_slice(&row);
         FilledBuffer { buffer, written: row.len(), rows: 1 }

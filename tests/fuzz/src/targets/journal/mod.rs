@@ -23,6 +23,7 @@ use engine::journal::{
     OpenedJournal, verify_on,
 };
 use proto::BlockHeader;
+use proto::samples::numbered_row;
 
 use crate::Target;
 use disk::{Edited, frames_of};
@@ -169,7 +170,7 @@ fn two_starts(history: &History, edited: &Edited, boot: u8) {
     assert_eq!(again.last_sequence, given.last_sequence, "a second start");
     assert_eq!(again.blocks.len(), given.blocks.len(), "a second start");
 
-    let row = history::row(999, 300);
+    let row = numbered_row(999, 300);
     let room = shard.appender.room(row.len()).expect("the disk has room");
     room[..row.len()].copy_from_slice(&row);
     let sequence = shard.appender.commit(row.len(), 1);

@@ -89,7 +89,6 @@ impl Lanes {
     ) -> (Lanes, Vec<Box<dyn BlockSource>>) {
         let status = KafkaStatus::new(Arc::clone(health), 1);
         status.set_topic(String::new());
-        status.allow_acks(true);
         let outbox = Arc::<Mutex<Outbox>>::default();
         let woken = Arc::<Mutex<Vec<usize>>>::default();
         let bell = Arc::<Bell>::default();
@@ -104,7 +103,7 @@ impl Lanes {
             direct.push(Box::new(handed) as Box<dyn BlockSource>);
         }
         let made = Arc::clone(&outbox);
-        let make_sink = Box::new(move |reports: Reports| {
+        let make_sink = Box::new(move |reports: Reports, _linger: Duration| {
             let mut outbox = lock(&made);
             // What an earlier sink held is never reported.
             let next = outbox.next;
@@ -113,6 +112,7 @@ impl Lanes {
         });
         let limits = LaneLimits {
             queue_bytes_max: QUEUE_BYTES_MAX,
+            linger: Duration::from_millis(5),
             breaker_failures: 5,
             open_for: Duration::from_millis(100),
             stall: Duration::from_millis(300),
@@ -144,6 +144,8 @@ impl World {
             let Some(lanes) = self.lanes() else { return };
             if answers {
                 lanes.status.on_answer();
+                // The topic is looked at only now; until then no 200 waits for it.
+                lanes.status.allow_acks(true);
             }
             let turn = lanes.lane.turn(now);
             lanes.idle = turn.idle;

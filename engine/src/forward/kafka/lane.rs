@@ -26,11 +26,16 @@ const BLOCKS_PER_TURN: usize = 32;
 const REST_MAX: Duration = Duration::from_millis(100);
 /// Between two attempts to make a sink, or to take blocks back from a ClickHouse that is away.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How long no records are gathered after Kafka has refused some: those that may be why go one by one,
+/// and each would wait for others that do not come.
+const APART_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 pub struct LaneLimits {
     /// Blocks that the sink holds; at least one of the longest.
     pub queue_bytes_max: usize,
+    /// How long the sink may gather records while no 200 waits for them.
+    pub linger: Duration,
     /// In a row, they open the breaker.
     pub breaker_failures: u32,
     /// The breaker, before a block may try.
@@ -79,6 +84,8 @@ pub struct Lane {
     /// Once it shall end: the last moment.
     stop_by: Option<Instant>,
     sink: Option<Box<dyn RecordSink>>,
+    /// What the sink was made with.
+    sink_linger: Duration,
     /// Of the sink.
     generation: u64,
     make_at: Option<Instant>,
@@ -88,6 +95,8 @@ pub struct Lane {
     queue_full: bool,
     /// Kafka has one block that shall share no batch.
     alone: bool,
+    /// Kafka has refused records: none are gathered before this.
+    apart_until: Option<Instant>,
     circuit: Circuit,
     route: Route,
     /// A try through Kafka may take one block.
@@ -115,12 +124,14 @@ impl Lane {
             complaint,
             stop_by: None,
             sink: None,
+            sink_linger: Duration::ZERO,
             generation: 0,
             make_at: None,
             reports: unbounded(),
             in_flight_bytes: 0,
             queue_full: false,
             alone: false,
+            apart_until: None,
             circuit: Circuit::new(circuit),
             route: Route::new(route),
             try_left: false,
@@ -139,8 +150,8 @@ impl Lane {
 
     /// Does all that can be done now.
     pub fn turn(&mut self, now: Instant) -> Turn {
-        self.provide_sink(now);
         self.take_reports(now);
+        self.provide_sink(now);
         self.settle(now);
         self.judge(now);
         let more = self.pull(now);
@@ -182,12 +193,29 @@ impl Lane {
         !kafka_takes && !self.status.direct_takes()
     }
 
+    /// What a 200 waits for goes at once, and so does what goes alone.
+    fn linger(&self, now: Instant) -> Duration {
+        let apart = self.apart_until.is_some_and(|until| now < until);
+        if apart || self.status.acks_allowed() { Duration::ZERO } else { self.limits.linger }
+    }
+
+    /// Whether records shall be gathered, or no longer, otherwise than when the sink was made. It is
+    /// given nothing more then, and makes room for another once it has delivered what it has.
+    fn is_sink_outdated(&self, now: Instant) -> bool {
+        self.sink.is_some() && self.sink_linger != self.linger(now)
+    }
+
     fn provide_sink(&mut self, now: Instant) {
+        if self.is_sink_outdated(now) && self.circuit.in_flight() == 0 {
+            self.sink = None;
+            self.generation += 1;
+        }
         if self.sink.is_some() || self.make_at.is_some_and(|at| now < at) {
             return;
         }
-        match (self.make_sink)(self.reports.0.clone()) {
-            Ok(sink) => self.sink = Some(sink),
+        let linger = self.linger(now);
+        match (self.make_sink)(self.reports.0.clone(), linger) {
+            Ok(sink) => (self.sink, self.sink_linger) = (Some(sink), linger),
             Err(error) => {
                 tracing::error!(lane = self.index, "{error:#}");
                 self.trouble = Some(format!("{error:#}"));
@@ -254,6 +282,7 @@ impl Lane {
                 let code = text;
                 tracing::warn!(source, sequence, bytes, %code, "Kafka refuses a block or its batch");
                 ledger.on_rejected(sequence);
+                self.apart_until = Some(now + APART_FOR);
             }
             SendFailure::Config => {
                 self.trouble = Some(format!("topic {}: {text}", self.limits.topic));
@@ -383,7 +412,9 @@ impl Lane {
     fn send(&mut self, index: usize, now: Instant) -> bool {
         let full =
             self.queue_full || self.in_flight_bytes + BLOCK_BYTES_MAX > self.limits.queue_bytes_max;
-        let Some(sink) = self.sink.as_ref().filter(|_| !full) else { return false };
+        let Some(sink) = self.sink.as_ref().filter(|_| !full && !self.is_sink_outdated(now)) else {
+            return false;
+        };
         if !self.circuit.may_send(now) {
             return false;
         }

@@ -3,8 +3,8 @@ use crate::forward::SourceError;
 use crate::forward::kafka::Sign;
 use proptest::prelude::*;
 use stage::{
-    BREAKER_FAILURES, DIRECT_AFTER_MS, IN_FLIGHT_MAX, Mode, OPEN_FOR_MS, STALL_MS, Stage, failure,
-    value,
+    BREAKER_FAILURES, DIRECT_AFTER_MS, IN_FLIGHT_MAX, LINGER, Mode, OPEN_FOR_MS, STALL_MS, Stage,
+    failure, value,
 };
 
 #[path = "tests/lane_stage.rs"]
@@ -242,6 +242,42 @@ fn a_dead_sink_is_made_anew_and_what_it_had_is_sent_again() {
     assert_eq!((stage.made(), stage.sent()), (2, vec![1, 2, 3, 2, 3]));
     assert!(stage.pass(100).idle);
     assert_eq!((stage.marks(), value(&stage.counters.producers_remade)), (vec![3], 1));
+}
+
+#[test]
+fn a_sink_gathers_only_while_no_200_waits_for_it() {
+    let mut stage = Stage::new(&[2]);
+    stage.set(Mode::Silent);
+    stage.pass(0);
+    assert_eq!((stage.made(), stage.world().linger), (1, Duration::ZERO));
+    stage.status.allow_acks(false);
+    stage.add(0, 1);
+    stage.pass(100);
+    assert_eq!((stage.made(), stage.sent()), (1, vec![1, 2]), "what it has comes first");
+    stage.land_all(Ok(()));
+    stage.set(Mode::Delivers);
+    assert!(stage.pass(200).idle);
+    assert_eq!((stage.made(), stage.sent(), stage.marks()), (2, vec![1, 2, 3], vec![3]));
+    assert_eq!(stage.world().linger, LINGER);
+    stage.status.allow_acks(true);
+    stage.pass(200);
+    assert_eq!((stage.made(), stage.world().linger), (3, Duration::ZERO));
+    assert_eq!(value(&stage.counters.producers_remade), 0, "none of them was dead");
+}
+
+#[test]
+fn nothing_is_gathered_for_a_while_after_a_refusal() {
+    let mut stage = Stage::new(&[0]);
+    stage.status.allow_acks(false);
+    stage.world().unfit.insert((0, 2));
+    stage.add(0, 3);
+    stage.pass(0);
+    assert_eq!((stage.made(), stage.world().linger), (2, Duration::ZERO));
+    stage.add(0, 1);
+    stage.pass(59_000);
+    assert_eq!((stage.made(), stage.marks()), (2, vec![1]), "the refused one waits for its INSERT");
+    stage.pass(2_000);
+    assert_eq!((stage.made(), stage.world().linger), (3, LINGER));
 }
 
 #[test]

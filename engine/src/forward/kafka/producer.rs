@@ -23,6 +23,7 @@ use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A record's headers and framing beside the block.
 pub const RECORD_OVERHEAD_BYTES: usize = 16 * 1024;
@@ -119,13 +120,12 @@ pub fn client_config(kafka: &Kafka) -> ClientConfig {
     config
 }
 
-fn producer_config(kafka: &Kafka) -> ClientConfig {
+fn producer_config(kafka: &Kafka, linger: Duration) -> ClientConfig {
     let mut config = client_config(kafka);
     config.set("acks", "all");
     config.set("enable.idempotence", "true");
     config.set("compression.type", kafka.compression.as_str());
-    // A block is a batch already; what gathers while requests are under way goes together.
-    config.set("linger.ms", "0");
+    config.set("linger.ms", linger.as_millis().to_string());
     config.set("message.max.bytes", RECORD_BYTES_MAX.to_string());
     config.set("batch.size", BATCH_BYTES_MAX.to_string());
     config.set("queue.buffering.max.kbytes", (kafka.queue_bytes_max / 1024).to_string());
@@ -136,7 +136,7 @@ fn producer_config(kafka: &Kafka) -> ClientConfig {
 
 /// Refuses properties that librdkafka does not know or cannot use, without repeating their values.
 pub fn check_properties(kafka: &Kafka) -> anyhow::Result<()> {
-    match producer_config(kafka).create_native_config() {
+    match producer_config(kafka, Duration::ZERO).create_native_config() {
         Ok(_) => Ok(()),
         Err(KafkaError::ClientConfig(_, _, name, _)) => anyhow::bail!(
             "kafka.properties has {name}, which librdkafka does not know, or not with this value: see \
@@ -154,12 +154,13 @@ pub struct Producer {
 impl Producer {
     pub fn new(
         kafka: &Kafka,
+        linger: Duration,
         reports: Reports,
         bell: Arc<Bell>,
         complaint: Arc<Complaint>,
     ) -> anyhow::Result<Producer> {
         let context = Context { reports, bell, complaint };
-        let inner = producer_config(kafka)
+        let inner = producer_config(kafka, linger)
             .create_with_context(context)
             .map_err(|error: KafkaError| match error {
                 // Its text repeats the value.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use proto::BlockHeader;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which block a record is, and when it was sent.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +54,10 @@ pub trait RecordSink: Send {
     fn fatal_error(&self) -> Option<String>;
 }
 
-/// Makes a lane's sink: the first, and another after each that is of no use any more.
-pub type SinkMaker = Box<dyn FnMut(Reports) -> anyhow::Result<Box<dyn RecordSink>> + Send>;
+/// Makes a lane's sink: the first, and another after each that is of no use any more. It may hold
+/// records for so long to send them together.
+pub type SinkMaker =
+    Box<dyn FnMut(Reports, Duration) -> anyhow::Result<Box<dyn RecordSink>> + Send>;
 
 /// The last thing that a sink complained of, for people. Outlives the sink.
 #[derive(Debug, Default)]

@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 pub const OPEN_FOR_MS: u64 = 1_000;
+/// Where no 200 waits; the stage begins with 200s that do.
+pub const LINGER: Duration = Duration::from_millis(5);
 pub const STALL_MS: u64 = 2_000;
 pub const DIRECT_AFTER_MS: u64 = 10_000;
 pub const BREAKER_FAILURES: u32 = 3;
@@ -70,6 +72,8 @@ pub struct World {
     /// Why no sink can be made.
     pub unmakeable: Option<&'static str>,
     made: usize,
+    /// Of the last one.
+    pub linger: Duration,
     /// Somebody has rung since the last turn.
     rung: bool,
     journals: Vec<Journal>,
@@ -211,6 +215,7 @@ impl Stage {
             reports: None,
             unmakeable: None,
             made: 0,
+            linger: Duration::ZERO,
             rung: false,
             journals: blocks.iter().map(journal).collect(),
         }));
@@ -231,6 +236,7 @@ impl Stage {
         }
         let limits = LaneLimits {
             queue_bytes_max: BLOCK_BYTES_MAX + (IN_FLIGHT_MAX - 1) * RECORD_BYTES,
+            linger: LINGER,
             breaker_failures: BREAKER_FAILURES,
             open_for: Duration::from_millis(OPEN_FOR_MS),
             stall: Duration::from_millis(STALL_MS),
@@ -389,12 +395,13 @@ pub fn value(counter: &AtomicU64) -> u64 {
 
 fn maker(world: &Shared) -> SinkMaker {
     let world = Arc::clone(world);
-    Box::new(move |reports| {
+    Box::new(move |reports, linger| {
         let mut inside = world.lock().unwrap();
         if let Some(reason) = inside.unmakeable {
             anyhow::bail!(reason);
         }
         inside.made += 1;
+        inside.linger = linger;
         inside.reports = Some(reports);
         drop(inside);
         Ok(Box::new(Sink(Arc::clone(&world))))

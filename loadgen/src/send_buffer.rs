@@ -201,5 +201,6 @@ mod tests {
         assert_eq!(slots("1", 1), 1);
         assert_eq!(slots("100", 100), 10);
         assert_eq!(slots("1000", 4), 1);
+        assert_eq!(slots("1:90%,100:10%", 4), 4, "though more of the small ones would fit");
     }
 }

@@ -151,7 +151,7 @@ mod tests {
     fn places_cover_all_values_to_three_percent() {
         let mut before = 0;
         for exponent in 0..40 {
-            for part in [0.0, 0.01, 0.3, 0.5, 0.99] {
+            for part in [0.0, 0.01, 0.03, 0.3, 0.5, 0.99] {
                 let ns = ((1u64 << exponent) as f64 * (1.0 + part)) as u64;
                 let place = place_of(ns);
                 assert!(place >= before, "{ns}");

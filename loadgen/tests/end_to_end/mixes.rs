@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use crate::stand_in::{Seen, load, load_exactly, reply, serve};
+use crate::stand_in::{Reply, Seen, answer, load, load_exactly, reply, serve};
 
 #[test]
 fn batches_and_users_are_spread_as_asked() {
@@ -81,10 +81,12 @@ fn connections_are_closed_after_their_requests() {
     let numbers = seen.clone();
     let address = serve(move |request| {
         numbers.push((request.connection, request.number));
-        reply(200)
+        // All of a connection's answers come at its last request, one after the other.
+        let answers = if request.number == 4 { 5 } else { 0 };
+        Reply::Pieces(vec![answer(200, "{}"); answers])
     });
     let flags = ["--connections", "2", "--batch", "1", "--requests-per-connection", "5"];
-    let run = load_exactly(100, address, &[&flags[..], &["--pipeline", "3"]].concat());
+    let run = load_exactly(100, address, &[&flags[..], &["--pipeline", "5"]].concat());
     assert_eq!(run.json["status"], serde_json::json!({"200": 100}), "{}", run.stdout);
     let numbers = seen.take();
     assert!(numbers.iter().all(|(_, number)| *number < 5));

@@ -21,6 +21,7 @@ fn check_mean(text: &str, expected: f64) {
 fn values_follow_the_distribution() {
     check_mean("100", 100.0);
     check_mean("uniform:1..1000", 500.5);
+    check_mean("uniform:1..4", 2.5);
     check_mean("normal:500,100", 500.0);
     check_mean("1:50%,100:40%,1000:10%", 140.5);
     // The sum of k × 1/k over 1 to 10 by that of 1/k.
@@ -53,6 +54,9 @@ fn nonsense_is_refused() {
     ] {
         assert!(text.parse::<Distribution>().is_err(), "{text}");
     }
+    let too_many = format!("{}1:0.5%,1:0.5%", "1:1%,".repeat(WEIGHTS_MAX - 1));
+    let error = too_many.parse::<Distribution>().unwrap_err();
+    assert!(error.contains("at most 100"), "{error}");
     for text in ["0", "1001", "uniform:0..5", "zipf:1..1001,1", "normal:2000,1", "1:99%,5000:1%"] {
         let distribution: Distribution = text.parse().unwrap();
         let error = distribution.check_range(&RANGE).unwrap_err();
@@ -82,6 +86,15 @@ fn ranks_have_their_zipf_shares() {
             assert!((seen - expected).abs() < 0.01, "{count} {exponent} {ranks:?}: {seen}");
         }
     }
+}
+
+/// Far more ranks than the table has places: those between two ends come, too.
+#[test]
+fn every_rank_has_its_turn() {
+    let table = RankTable::zipf(50_000, 0.0);
+    let ranks = (0..200_000u64).map(|k| table.rank(k * ((1 << 30) / 200_000), 30));
+    let seen: std::collections::BTreeSet<u64> = ranks.collect();
+    assert!(seen.len() > 49_000, "{}", seen.len());
 }
 
 /// 2^32 users are more than can be counted through.

@@ -41,23 +41,27 @@ impl GeneratorUse {
     }
 }
 
-impl fmt::Display for GeneratorLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl GeneratorLimit {
+    /// What was seen, without what to do about it.
+    pub fn symptom(&self) -> String {
         match self {
-            GeneratorLimit::Busy { share } => write!(
-                f,
-                "the generator is the limit: a thread ran or waited for a core {:.0} % of the time; \
-                 give it more --threads, or another machine than the server's",
+            GeneratorLimit::Busy { share } => format!(
+                "the generator is the limit: a thread ran or waited for a core {:.0} % of the time",
                 share * 100.0
             ),
-            GeneratorLimit::Late { p99_us } => write!(
-                f,
+            GeneratorLimit::Late { p99_us } => format!(
                 "the generator was late: 1 % of the requests went out {:.1} ms or more after they \
-                 were due, though their connections were free; give it more --threads, or another \
-                 machine than the server's",
+                 were due, though their connections were free",
                 p99_us / 1e3
             ),
         }
+    }
+}
+
+impl fmt::Display for GeneratorLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let symptom = self.symptom();
+        write!(f, "{symptom}; give it more --threads, or another machine than the server's")
     }
 }
 
@@ -78,6 +82,8 @@ mod tests {
         };
         check(0.5, 100.0, None);
         check(0.94, 999.0, None);
+        check(0.95, 0.0, Some("95 % of the time"));
+        check(0.0, 1_000.0, Some("1.0 ms"));
         check(0.97, 0.0, Some("97 % of the time"));
         check(0.1, 2_500.0, Some("2.5 ms"));
     }

@@ -54,7 +54,9 @@ fn tile(name: &'static str, value: impl Into<String>, note: impl Into<String>) -
 }
 
 fn tiles(tiles: &[Tile]) -> String {
-    let mut html = "<div class=\"tiles\">".to_owned();
+    // Rows of three or of four, whichever leaves no gap.
+    let threes = tiles.len().is_multiple_of(3) && !tiles.len().is_multiple_of(4);
+    let mut html = format!("<div class=\"tiles{}\">", if threes { " threes" } else { "" });
     for tile in tiles {
         let _ = write!(
             html,

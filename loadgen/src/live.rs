@@ -92,13 +92,9 @@ impl<'a> LiveView<'a> {
         let total_s = self.caption.duration.as_secs_f64();
         let done = (elapsed.as_secs_f64() / total_s).clamp(0.0, 1.0);
         let cells = (done * BAR_CELLS as f64) as usize;
-        let asked = match self.caption.schedule {
-            Some(schedule) => {
-                let rate = schedule.rate_at(elapsed.as_nanos() as u64);
-                format!("{} requests/s asked", grouped(rate))
-            }
-            None => "as fast as answers come".to_owned(),
-        };
+        let due = self.caption.schedule.map_or_else(String::new, |schedule| {
+            format!(" of {} due", grouped(schedule.rate_at(elapsed.as_nanos() as u64)))
+        });
         let lines = [
             self.caption.title.to_owned(),
             format!(
@@ -108,7 +104,7 @@ impl<'a> LiveView<'a> {
                 elapsed.as_secs_f64(),
                 self.waiting(elapsed)
             ),
-            format!("now      {rates}  ({asked})"),
+            format!("now      {}", rates.text(&due)),
             format!("so far   {}", percentiles(now)),
             format!("errors   {} now, {} so far", rates.errors, now.errors),
         ];
@@ -129,9 +125,10 @@ impl<'a> LiveView<'a> {
         }
         let _ = writeln!(
             text,
-            "{:.0} s of {:.0} s  {rates}  {} errors  so far {}{}",
+            "{:.0} s of {:.0} s  {}  {} errors  so far {}{}",
             elapsed.as_secs_f64(),
             self.caption.duration.as_secs_f64(),
+            rates.text(""),
             rates.errors,
             percentiles(now),
             self.waiting(elapsed)
@@ -165,12 +162,12 @@ impl Rates {
             errors: now.errors.saturating_sub(before.errors),
         }
     }
-}
 
-impl std::fmt::Display for Rates {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    /// `due` stands behind the requests.
+    fn text(&self, due: &str) -> String {
         let (events, requests) = (grouped(self.events_per_s), grouped(self.requests_per_s));
-        write!(f, "{events} events/s  {requests} requests/s  {:.1} MB/s", self.bytes_per_s / 1e6)
+        let megabytes = self.bytes_per_s / 1e6;
+        format!("{events} events/s  {requests} requests/s{due}  {megabytes:.1} MB/s")
     }
 }
 
@@ -198,7 +195,9 @@ pub fn grouped(value: f64) -> String {
 
 fn terminal_columns() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stderr());
-    size.map_or(80, |size| usize::from(size.ws_col)).clamp(20, 500)
+    // Some terminals do not know their size and say 0.
+    let columns = size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    columns.unwrap_or(80).clamp(20, 500)
 }
 
 #[cfg(test)]
@@ -242,6 +241,29 @@ mod tests {
         assert!(second.contains("waiting for answers"));
         assert_eq!(view.wipe(), format!("\x1b[{lines}A\r\x1b[J"));
         assert_eq!(view.wipe(), "");
+    }
+
+    /// The widest figures that a machine of today makes fit into 80 columns.
+    #[test]
+    fn a_drawing_says_what_is_due_within_80_columns() {
+        let stages = "10s@1000..1000000".parse().expect("these are stages");
+        let schedule = Schedule::new(&stages, 1);
+        let caption = Caption {
+            title: "step 12, confirming: 1000000 requests/s",
+            duration: Duration::from_secs(600),
+            schedule: Some(&schedule),
+        };
+        let mut view = LiveView { terminal: true, ..LiveView::new(caption, Instant::now()) };
+        let rates = Rates {
+            events_per_s: 12_345_678.0,
+            requests_per_s: 500_123.0,
+            bytes_per_s: 2.5e9,
+            errors: 100_000,
+        };
+        let drawing = view.drawing(Duration::from_secs(5), &rates, &snapshot(5_000, 1_000_000));
+        let now = "now      12,345,678 events/s  500,123 requests/s of 500,500 due  2500.0 MB/s";
+        assert_eq!(drawing.lines().nth(2), Some(now));
+        assert!(drawing.lines().all(|line| line.chars().count() < 80), "{drawing}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -49,6 +49,7 @@ fn body(made: &Made) -> Value {
 fn requests_come_in_the_proportions_asked_for() {
     let mix = made("1:50%,20:40%,100:10%", "uniform:200..400", Compression::None, 0.1);
     let (mut batches, mut apps, mut statuses) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut small_of_other, mut small_bytes) = (0, BTreeSet::new());
     for number in 0..20_000 {
         let made = mix.get(mix.choose(3, number));
         *statuses.entry(made.expected_status).or_insert(0) += 1;
@@ -57,7 +58,12 @@ fn requests_come_in_the_proportions_asked_for() {
             let events = body["events"].as_array().unwrap().len();
             assert_eq!(made.template.event_count(), events as u64);
             *batches.entry(events).or_insert(0) += 1;
-            *apps.entry(body["app_id"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+            let app = body["app_id"].as_str().unwrap().to_owned();
+            if events == 1 {
+                small_of_other += i32::from(app == OTHER_APP);
+                small_bytes.insert(made.template.parts().1.len());
+            }
+            *apps.entry(app).or_insert(0) += 1;
         }
     }
     let near = |seen: i32, expected: f64| {
@@ -69,6 +75,10 @@ fn requests_come_in_the_proportions_asked_for() {
         .for_each(|(size, share)| near(batches[size], *share));
     near(apps[APP], 0.9 * 0.75);
     near(apps[OTHER_APP], 0.9 * 0.25);
+    // Neither size nor app follows from the other.
+    near(small_of_other, 0.9 * 0.25 * 0.5);
+    let (least, most) = (small_bytes.first().unwrap(), small_bytes.last().unwrap());
+    assert!((180..=200).contains(&(most - least)), "events of {least} to {most} bytes");
     // Eight kinds, three of which are 400.
     near(statuses[&400], 0.1 * 3.0 / 8.0);
     [401, 403, 404, 405, 415].iter().for_each(|status| near(statuses[status], 0.1 / 8.0));
@@ -128,15 +138,30 @@ fn invalid_requests_are_whole_requests() {
     let mix = made("5", "250", Compression::None, 0.5);
     let invalid: Vec<_> = mix.made.iter().filter(|made| made.expected_status != 200).collect();
     assert_eq!(invalid.len(), 8);
+    let mut bad_bodies = Vec::new();
     for made in invalid {
         let (head, body) = made.template.parts();
         let head = std::str::from_utf8(head).unwrap();
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
         let right_key = head.contains("X-API-Key: key\r\n");
         assert_eq!(right_key, made.expected_status != 401, "{head}");
+        let (line, headers) = head.split_once("\r\n").unwrap();
+        assert_eq!(line.starts_with("POST "), made.expected_status != 405, "{head}");
+        assert_eq!(line.contains(" /api/v1/events "), made.expected_status != 404, "{head}");
+        let is_json = headers.contains("Content-Type: application/json\r\n");
+        assert_eq!(is_json, made.expected_status != 415, "{head}");
         let json = serde_json::from_slice::<Value>(body);
-        assert!(json.is_ok() || made.expected_status == 400);
+        let wrong = match &json {
+            Err(_) => Some("json"),
+            Ok(json) if json["events"].as_array().unwrap().is_empty() => Some("no events"),
+            Ok(json) if json["events"][0]["event_name"] == "" => Some("no name"),
+            Ok(_) => None,
+        };
+        assert_eq!(wrong.is_some(), made.expected_status == 400, "{head}");
+        bad_bodies.extend(wrong);
         let right_app = json.is_ok_and(|json| json["app_id"] == APP);
         assert_eq!(right_app, !matches!(made.expected_status, 403) && body.ends_with(b"]}"));
     }
+    bad_bodies.sort_unstable();
+    assert_eq!(bad_bodies, ["json", "no events", "no name"]);
 }

@@ -208,12 +208,14 @@ impl Report {
             self.status.iter().map(|(status, count)| format!("{status}: {count}")).collect();
         writeln!(
             out,
-            "  errors {} (answers {}; lost with a connection {})   unsent {}   connection errors {}",
-            self.errors,
+            "  errors {}   unsent {}   connection errors {}",
+            self.errors, self.unsent, self.connection_errors
+        )?;
+        writeln!(
+            out,
+            "  answers {}; lost with a connection {}",
             if answers.is_empty() { "none".to_owned() } else { answers.join(", ") },
-            self.lost,
-            self.unsent,
-            self.connection_errors
+            self.lost
         )?;
         if config.invalid_share > 0.0 {
             writeln!(out, "  rightly refused {}", self.refused)?;
@@ -237,19 +239,16 @@ impl Report {
         if let Some(error) = &self.last_connection_error {
             writeln!(out, "  last connection error: {error}")?;
         }
-        for (name, l) in
-            [("latency", &self.latency_us), ("  corrected", &self.corrected_latency_us)]
+        let row = |name: &str, cells: [String; 6]| {
+            let cells = cells.map(|cell| format!("{cell:>11}"));
+            format!("  {name:<11}{}", cells.concat())
+        };
+        let heads = ["p50", "p90", "p99", "p99.9", "p99.99", "max"].map(str::to_owned);
+        writeln!(out, "{}", row("latency ms", heads))?;
+        for (name, l) in [("  raw", &self.latency_us), ("  corrected", &self.corrected_latency_us)]
         {
-            writeln!(
-                out,
-                "  {name:<11} ms  p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  p99.99 {:.3}  max {:.3}",
-                l.p50 / 1e3,
-                l.p90 / 1e3,
-                l.p99 / 1e3,
-                l.p999 / 1e3,
-                l.p9999 / 1e3,
-                l.max / 1e3
-            )?;
+            let values = [l.p50, l.p90, l.p99, l.p999, l.p9999, l.max];
+            writeln!(out, "{}", row(name, values.map(|us| format!("{:.3}", us / 1e3))))?;
         }
         let cores = |cpu_s: f64| cpu_s / self.elapsed_s;
         write!(
@@ -332,6 +331,28 @@ mod tests {
             assert!((seen / ms - 1.0).abs() < 0.002, "{name}: {seen} ms, not {ms}");
         }
         assert_eq!(json.as_object().unwrap().len(), 6);
+    }
+
+    /// But for addresses and texts from outside, which have any length.
+    #[test]
+    fn a_summary_fits_into_80_columns() {
+        let latencies =
+            || Latencies { p50: 1_234_567.8, max: 99_999_999.9, ..Latencies::default() };
+        let report = Report {
+            events_per_s: 12_345_678.9,
+            requests_per_s: 1_234_567.8,
+            bytes_per_s: 2.5e9,
+            errors: 1_000_000,
+            unsent: 1_000_000,
+            status: [("200".to_owned(), 123_456_789), ("503".to_owned(), 1_000_000)].into(),
+            latency_us: latencies(),
+            corrected_latency_us: latencies(),
+            elapsed_s: 600.0,
+            ..Report::default()
+        };
+        let summary = report.summary();
+        assert!(summary.contains("    corrected   1234.568"), "{summary}");
+        assert!(summary.lines().all(|line| line.chars().count() < 80), "{summary}");
     }
 
     #[test]

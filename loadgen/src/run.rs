@@ -37,7 +37,7 @@ pub struct Outcome {
     pub tally: Tally,
     /// (connection index, its ledger), when the plan verifies.
     pub ledgers: Vec<(u64, Ledger)>,
-    /// From the start to the last answer.
+    /// What rates are made from, see [`counted_time`].
     pub elapsed: Duration,
     pub generator_cpu: Duration,
     pub generator: GeneratorUse,
@@ -159,11 +159,7 @@ fn measure(
     generator.late_max_us = late_us(tally.lateness_ns.max());
     let generator_cpu = process_cpu().saturating_sub(cpu_before);
     let server = probe.finish();
-    // Nothing answered: the whole time counts.
-    let elapsed = match tally.last_answer_ns {
-        0 => start.elapsed(),
-        last => Duration::from_nanos(last),
-    };
+    let elapsed = counted_time(plan.duration, tally.last_answer_ns, start.elapsed());
     ledgers.sort_unstable_by_key(|&(connection, _)| connection);
     let ended_at = time::OffsetDateTime::now_utc();
     Ok(Outcome {
@@ -179,6 +175,16 @@ fn measure(
     })
 }
 
+/// The time that rates are by: all of the sending, however early the last answer came, for nothing
+/// was answered in the rest of it; and beyond it up to the last answer. Where no answer came at all
+/// (0), up to the end of the waiting for one.
+fn counted_time(sending: Duration, last_answer_ns: u64, waited: Duration) -> Duration {
+    match last_answer_ns {
+        0 => waited.max(sending),
+        last_ns => Duration::from_nanos(last_ns).max(sending),
+    }
+}
+
 /// Connections need a file each and many systems allow 1,024 at first. Where it can not be raised,
 /// the connections past the limit count as connect errors.
 fn raise_open_file_limit() {
@@ -189,4 +195,22 @@ fn raise_open_file_limit() {
 fn process_cpu() -> Duration {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_by_the_sending_time_or_longer() {
+        let check = |last_answer_ms: u64, expected_ms| {
+            let (sending, waited) = (Duration::from_secs(2), Duration::from_secs(12));
+            let counted = counted_time(sending, last_answer_ms * 1_000_000, waited);
+            assert_eq!(counted, Duration::from_millis(expected_ms), "{last_answer_ms}");
+        };
+        check(1, 2_000);
+        check(1_999, 2_000);
+        check(2_300, 2_300);
+        check(0, 12_000);
+    }
 }

@@ -145,13 +145,19 @@ mod tests {
     }
 
     fn check_splits(mix: &Mix) {
-        let stamp = Stamp::new(time::OffsetDateTime::UNIX_EPOCH, 1);
+        // A new one after every eighth request, so that some places are filled with one and then
+        // with another.
+        let stamps = [1, 2, 3, 4].map(|refresh| {
+            let at = time::OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(refresh.into());
+            Stamp::new(at, refresh)
+        });
         let (mut expected, mut ends) = (Vec::new(), Vec::new());
         for number in 0..30 {
+            let stamp = &stamps[number as usize / 8];
             let template = &mix.get(mix.choose(4, number)).template;
             let mut request = template.bytes().to_vec();
             template.patch(&mut request, 4, number);
-            template.patch_timestamps(&mut request, &stamp);
+            template.patch_timestamps(&mut request, stamp);
             expected.extend(request);
             ends.push(expected.len());
         }
@@ -161,7 +167,8 @@ mod tests {
             let (mut sent, mut number, mut begun) = (Vec::new(), 0, 0);
             while sent.len() < expected.len() {
                 while buffer.has_room() && number < 30 {
-                    buffer.fill(mix, mix.choose(4, number), 4, number, &stamp);
+                    let stamp = &stamps[number as usize / 8];
+                    buffer.fill(mix, mix.choose(4, number), 4, number, stamp);
                     number += 1;
                 }
                 let taken = step.min(buffer.unwritten().len());
@@ -194,5 +201,6 @@ mod tests {
         assert_eq!(slots("1", 1), 1);
         assert_eq!(slots("100", 100), 10);
         assert_eq!(slots("1000", 4), 1);
+        assert_eq!(slots("1:90%,100:10%", 4), 4, "though more of the small ones would fit");
     }
 }

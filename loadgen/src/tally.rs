@@ -182,10 +182,12 @@ mod tests {
         b.answered(200, 9_000, asked);
         b.answered(503, 7_000, asked);
         b.lost = 2;
+        b.refused = 5;
+        b.lateness_ns.record(100).unwrap();
         a.merge(&b);
         assert_eq!(a.status_counts().collect::<Vec<_>>(), [(200, 2), (503, 1)]);
         assert_eq!((a.events, a.answers(), a.errors()), (14, 3, 3));
-        assert_eq!(a.latency_ns.len(), 3);
+        assert_eq!((a.latency_ns.len(), a.lateness_ns.len(), a.refused), (3, 1, 5));
         assert_eq!(a.last_answer_ns, 7_000);
         let first = &a.timeline.intervals()[0];
         assert_eq!((first.answers, first.events, first.errors), (3, 14, 1));

@@ -11,6 +11,12 @@ const RIGHT: f64 = 20.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 44.0;
 
+/// Ticks of a logarithmic axis for which there is room.
+const X_TICKS_MAX: usize = 14;
+const Y_TICKS_MAX: usize = 8;
+/// No logarithmic axis covers more powers of ten.
+const ROUND_POWERS: i32 = 40;
+
 #[derive(Clone, Copy, PartialEq)]
 pub enum Scale {
     Linear,
@@ -30,6 +36,7 @@ pub struct Plot<'a> {
     pub title: &'a str,
     pub x_name: &'a str,
     pub y_name: &'a str,
+    pub x_scale: Scale,
     pub y_scale: Scale,
     pub series: Vec<Series<'a>>,
     /// Where round numbers are not what the x axis should say.
@@ -55,8 +62,9 @@ impl Axis {
         }
         match scale {
             Scale::Log => {
-                let (from, to) = (min.log10().floor(), max.log10().ceil());
-                Axis { scale, from, to: to.max(from + 1.0) }
+                let first = round_numbers(min).take_while(|v| *v <= min).last().unwrap_or(min);
+                let end = round_numbers(min).find(|v| *v >= max && *v > first).unwrap_or(max);
+                Axis { scale, from: first.log10(), to: end.log10() }
             }
             Scale::Linear => {
                 let to = if max > 0.0 { max * 1.05 } else { 1.0 };
@@ -75,10 +83,18 @@ impl Axis {
         value.is_finite().then_some((value - self.from) / (self.to - self.from))
     }
 
-    fn ticks(&self) -> Vec<(f64, String)> {
+    /// Of a logarithmic axis only the powers of ten where there would be more than `ticks_max`.
+    fn ticks(&self, ticks_max: usize) -> Vec<(f64, String)> {
         if self.scale == Scale::Log {
-            let powers = self.from as i32..=self.to as i32;
-            return powers.map(|p| 10f64.powi(p)).map(|v| (v, short_number(v))).collect();
+            let shown = (self.from - 1e-9)..=(self.to + 1e-9);
+            let mut ticks: Vec<f64> = round_numbers(10f64.powf(self.from))
+                .skip_while(|v| !shown.contains(&v.log10()))
+                .take_while(|v| shown.contains(&v.log10()))
+                .collect();
+            if ticks.len() > ticks_max {
+                ticks.retain(|v| (v.log10() - v.log10().round()).abs() < 1e-9);
+            }
+            return ticks.into_iter().map(|v| (v, short_number(v))).collect();
         }
         let step = round_step((self.to - self.from) / 5.0);
         let first = (self.from / step).ceil() as i64;
@@ -87,10 +103,16 @@ impl Axis {
     }
 }
 
+/// 1, 2 and 5 times the powers of ten, from the power that is not above `near`, which is above 0.
+fn round_numbers(near: f64) -> impl Iterator<Item = f64> {
+    let first = near.log10().floor() as i32;
+    let last = first.saturating_add(ROUND_POWERS);
+    (first..last).flat_map(|power| [1.0, 2.0, 5.0].map(|k| k * 10f64.powi(power)))
+}
+
 /// 1, 2 or 5 times a power of ten, not below `wanted`.
 fn round_step(wanted: f64) -> f64 {
-    let power = 10f64.powf(wanted.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|k| k * power).find(|s| *s >= wanted).unwrap_or(wanted)
+    round_numbers(wanted).find(|step| *step >= wanted).unwrap_or(wanted)
 }
 
 /// `1500000` as `1.5M`, `0.02` as it is.
@@ -117,7 +139,7 @@ fn y_at(place: f64) -> f64 {
 pub fn section(plot: &Plot<'_>) -> String {
     let points = || plot.series.iter().flat_map(|series| &series.points);
     let x = Axis::new(
-        Scale::Linear,
+        plot.x_scale,
         points().map(|p| p.0).chain(plot.x_ticks.iter().flatten().map(|tick| tick.0)),
     );
     let bound = plot.bound.iter().map(|bound| bound.0);
@@ -150,7 +172,7 @@ pub fn section(plot: &Plot<'_>) -> String {
 }
 
 fn write_axes(svg: &mut String, plot: &Plot<'_>, x: &Axis, y: &Axis) {
-    for (value, name) in y.ticks() {
+    for (value, name) in y.ticks(Y_TICKS_MAX) {
         let Some(place) = y.place(value) else { continue };
         let at = y_at(place);
         let _ = write!(
@@ -162,7 +184,7 @@ fn write_axes(svg: &mut String, plot: &Plot<'_>, x: &Axis, y: &Axis) {
             at + 4.0
         );
     }
-    for (value, name) in plot.x_ticks.clone().unwrap_or_else(|| x.ticks()) {
+    for (value, name) in plot.x_ticks.clone().unwrap_or_else(|| x.ticks(X_TICKS_MAX)) {
         let Some(place) = x.place(value) else { continue };
         let at = x_at(place);
         let _ = write!(
@@ -238,6 +260,7 @@ mod tests {
             title: name,
             x_name: name,
             y_name: name,
+            x_scale: Scale::Linear,
             y_scale,
             series: vec![Series { name, colour: "a", points: points.to_vec(), dots: false }],
             x_ticks: None,
@@ -273,14 +296,31 @@ mod tests {
         assert!(!plot(Scale::Log, &[(f64::NAN, f64::INFINITY)]).contains("NaN"));
     }
 
+    fn check_ticks(scale: Scale, from: f64, to: f64, expected: &str) {
+        let ticks = Axis::new(scale, [from, to].into_iter()).ticks(8);
+        let names: Vec<_> = ticks.into_iter().map(|tick| tick.1).collect();
+        assert_eq!(names.join(" "), expected, "{from} to {to}");
+    }
+
     #[test]
     fn ticks_are_round() {
-        let axis = Axis::new(Scale::Linear, [0.0, 9_000.0].into_iter());
-        let names: Vec<_> = axis.ticks().into_iter().map(|tick| tick.1).collect();
-        assert_eq!(names, ["0", "2000", "4000", "6000", "8000"]);
-        let axis = Axis::new(Scale::Log, [0.2, 90.0].into_iter());
-        let names: Vec<_> = axis.ticks().into_iter().map(|tick| tick.1).collect();
-        assert_eq!(names, ["0.1", "1", "10", "100"]);
+        check_ticks(Scale::Linear, 0.0, 9_000.0, "0 2000 4000 6000 8000");
+        check_ticks(Scale::Log, 0.2, 90.0, "1 10 100");
+        check_ticks(Scale::Log, 1_000.0, 40_000.0, "1000 2000 5000 10k 20k 50k");
+        check_ticks(Scale::Log, 0.3, 0.4, "0.2 0.5");
+        check_ticks(Scale::Log, 10.0, 10.0, "10 20");
         assert_eq!(short_number(1_500_000.0), "1.5M");
+    }
+
+    /// From the last round number below the least value to the first above the greatest.
+    #[test]
+    fn a_logarithmic_axis_is_no_longer_than_it_has_to_be() {
+        let axis = Axis::new(Scale::Log, [0.0, 300.0, 4_000.0].into_iter());
+        let places = [200.0, 1_000.0, 5_000.0].map(|v| axis.place(v).unwrap());
+        let middle = (1_000f64 / 200.0).log10() / (5_000f64 / 200.0).log10();
+        for (seen, expected) in places.into_iter().zip([0.0, middle, 1.0]) {
+            assert!((seen - expected).abs() < 1e-9, "{seen}, not {expected}");
+        }
+        assert_eq!(axis.place(0.0), None);
     }
 }

@@ -85,7 +85,7 @@ fn run_tiles(report: &Report) -> Vec<super::Tile> {
 fn over_time(outcome: &Outcome, value: impl Fn(&Interval) -> Option<f64>) -> Vec<(f64, f64)> {
     let timeline = &outcome.tally.timeline;
     let seconds = timeline.interval_s();
-    let last = timeline.index_of(outcome.tally.last_answer_ns);
+    let last = timeline.index_of((outcome.elapsed.as_nanos() as u64).saturating_sub(1));
     let intervals = timeline.intervals()[..=last].iter().enumerate();
     let values = intervals
         .filter_map(|(index, interval)| Some(((index as f64 + 0.5) * seconds, value(interval)?)));
@@ -128,6 +128,7 @@ fn rate_plot(plan: &Plan, outcome: &Outcome) -> String {
         title: "Requests over time",
         x_name: "seconds since the start",
         y_name: "req/s",
+        x_scale: Scale::Linear,
         y_scale: Scale::Linear,
         series,
         x_ticks: None,
@@ -144,6 +145,7 @@ fn latency_plot(outcome: &Outcome) -> String {
         title: "Corrected latency over time",
         x_name: "seconds since the start",
         y_name: "ms",
+        x_scale: Scale::Linear,
         y_scale: Scale::Log,
         series: vec![line("p50", "a", 0.5), line("p99", "b", 0.99), line("p99.9", "c", 0.999)],
         x_ticks: None,
@@ -180,6 +182,7 @@ fn distribution_plot(outcome: &Outcome) -> String {
         title: "Latency distribution",
         x_name: "share of answers that came within",
         y_name: "ms",
+        x_scale: Scale::Linear,
         y_scale: Scale::Log,
         series: vec![
             Series {

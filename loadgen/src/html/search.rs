@@ -65,6 +65,8 @@ fn bound_plot(findings: &Findings, bound: &Bound) -> String {
         title: &format!("{} at each rate", bound.metric()),
         x_name: "requests a second",
         y_name: "ms",
+        // Growing doubles the rate: evenly spaced here, crowded at 0 on a linear axis.
+        x_scale: Scale::Log,
         y_scale: Scale::Log,
         series: vec![
             dots("held", "good", Verdict::Held),

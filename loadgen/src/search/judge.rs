@@ -62,7 +62,7 @@ impl Criteria {
         // tightest bound it does not decide.
         let tightest_us = self.bounds.iter().map(Bound::limit_us).fold(f64::INFINITY, f64::min);
         match report.generator.limit_by(tightest_us / 4.0) {
-            Some(limit) => (Verdict::GeneratorLimited, Some(format!("{why}; {limit}"))),
+            Some(limit) => (Verdict::GeneratorLimited, Some(format!("{why}; {}", limit.symptom()))),
             None => (Verdict::Broke, Some(why)),
         }
     }

@@ -75,8 +75,16 @@ fn a_rate_has_to_break_as_often_as_was_said() {
         if number == 2 { Verdict::Broke } else { sharp(5_000)(rate) }
     });
     let rates: Vec<_> = steps.iter().map(|step| step.0).collect();
-    assert_eq!(rates[..5], [1_000, 2_000, 2_000, 4_000, 8_000]);
+    // One break that was not repeated is forgotten: the next rate has two tries again.
+    assert_eq!(rates[..6], [1_000, 2_000, 2_000, 4_000, 8_000, 8_000]);
     assert_eq!(finding, Finding::Knee(5_000));
+}
+
+/// Another try does not make the generator faster.
+#[test]
+fn what_the_generator_could_not_carry_is_not_tried_again() {
+    let (steps, _) = search(Limits { tries: 3, ..LIMITS }, |_| Verdict::GeneratorLimited);
+    assert!(steps.windows(2).all(|pair| pair[1].0 < pair[0].0), "{steps:?}");
 }
 
 /// A rate that does not hold a second time is not the knee; the search goes on below it.

@@ -1,15 +1,12 @@
 //! The generator's binary against a stand-in server: what it sends, what it counts, how it ends.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::TcpStream;
+use std::net::TcpListener;
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::stand_in::{Reply, Seen, answer, load, reply, serve};
-
-/// So that requests which a busy machine holds up until the end all go out then: with one at a time,
-/// only the first of them would. For tests that count every request of the schedule.
-const ROOM: [&str; 2] = ["--pipeline", "16"];
+use crate::stand_in::{Reply, Seen, answer, load, load_exactly, load_meanwhile, reply, serve};
 
 #[test]
 fn a_run_reports_what_was_answered() {
@@ -19,8 +16,7 @@ fn a_run_reports_what_was_answered() {
         requests.push((request.path.clone(), request.json()));
         reply(200)
     });
-    let flags = ["--duration", "1", "--rate", "50", "--connections", "3", "--batch", "2"];
-    let run = load(address, &[&flags[..], &ROOM].concat());
+    let run = load_exactly(50, address, &["--connections", "3", "--batch", "2"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let requests = seen.take();
     assert_eq!(requests.len(), 50);
@@ -34,7 +30,8 @@ fn a_run_reports_what_was_answered() {
     let json = &run.json;
     assert_eq!(json["status"], serde_json::json!({"200": 50}));
     assert_eq!((json["errors"].as_u64(), json["events"].as_u64()), (Some(0), Some(100)));
-    assert_eq!(json["config"]["rate"], 50);
+    let busy_share = json["generator"]["busy_share"].as_f64().unwrap();
+    assert!(busy_share > 0.0 && busy_share < 1.5, "{busy_share}");
     for latencies in ["latency_us", "corrected_latency_us"] {
         for name in ["p50", "p90", "p99", "p999", "p9999", "max"] {
             assert!(json[latencies][name].as_f64().unwrap() > 0.0, "{latencies}.{name}");
@@ -53,8 +50,7 @@ fn a_seed_reproduces_the_ids() {
             ids.push(request.json()["events"][0]["event_id"].to_string());
             reply(200)
         });
-        let flags = ["--seed", seed, "--rate", "20", "--duration", "1", "--batch", "1"];
-        load(address, &[&flags[..], &ROOM].concat());
+        load_exactly(20, address, &["--seed", seed, "--batch", "1"]);
         let mut ids = seen.take();
         ids.sort();
         assert_eq!(ids.len(), 20);
@@ -75,19 +71,8 @@ fn pipelined_answers_are_matched_in_order() {
         }
         _ => Reply::Pieces(vec![]),
     });
-    let flags = [
-        "--pipeline",
-        "16",
-        "--connections",
-        "1",
-        "--rate",
-        "160",
-        "--duration",
-        "1",
-        "--batch",
-        "1",
-    ];
-    let run = load(address, &flags);
+    let flags = ["--pipeline", "16", "--connections", "1", "--batch", "1"];
+    let run = load_exactly(160, address, &flags);
     assert_eq!(run.json["status"], serde_json::json!({"200": 80, "503": 80}));
     assert_eq!(run.json["lost"], 0);
 }
@@ -113,21 +98,22 @@ fn slow_answers_show_in_the_corrected_latency() {
         (run.json["requests"].as_u64().unwrap(), run.json["unsent"].as_u64().unwrap());
     assert_eq!(requests + unsent, 100);
     assert!(unsent >= 70, "{unsent}");
+    // The connection was not free: that is no lateness of the generator.
+    let late_ms = run.json["generator"]["late_p99_us"].as_f64().unwrap() / 1e3;
+    assert!(late_ms < ms("corrected_latency_us", "p99") / 2.0, "{}", run.json);
     assert_eq!(run.json["errors"], 0);
 }
 
 #[test]
 fn connections_that_the_server_closes_are_made_again() {
     let address = serve(|request| if request.number == 4 { Reply::Close } else { reply(200) });
-    // One at a time, or others would be lost with the fifth; far apart, or some would not be sent.
-    let flags = ["--connections", "2", "--rate", "10", "--duration", "2", "--batch", "1"];
-    let run = load(address, &flags);
+    let run = load_exactly(100, address, &["--connections", "2", "--batch", "1"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    // Every fifth request of a connection is lost with it, 2 of the 10 of each.
-    assert_eq!(run.json["lost"], 4);
-    assert_eq!(run.json["errors"], 4);
-    assert_eq!(run.json["status"], serde_json::json!({"200": 16}));
-    assert_eq!(run.json["connections_lost"], 4);
+    // Every fifth request of a connection is lost with it, 10 of the 50 of each.
+    assert_eq!(run.json["lost"], 20);
+    assert_eq!(run.json["errors"], 20);
+    assert_eq!(run.json["status"], serde_json::json!({"200": 80}));
+    assert_eq!(run.json["connections_lost"], 20);
 }
 
 #[test]
@@ -136,28 +122,38 @@ fn an_announced_close_loses_nothing() {
         let text = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         Reply::Pieces(vec![text.to_vec()])
     });
-    let flags = ["--connections", "2", "--rate", "10", "--duration", "2", "--batch", "1"];
-    let run = load(address, &flags);
-    assert_eq!(run.json["status"], serde_json::json!({"200": 20}));
+    let run = load_exactly(40, address, &["--connections", "2", "--batch", "1"]);
+    assert_eq!(run.json["status"], serde_json::json!({"200": 40}));
     assert_eq!((&run.json["lost"], &run.json["errors"]), (&0.into(), &0.into()));
-    assert_eq!(run.json["connections_lost"], 20);
+    assert_eq!(run.json["connections_lost"], 40);
+}
+
+/// One answer at once, and then nothing is due for the rest of the two seconds.
+#[test]
+fn an_early_last_answer_makes_no_high_rate() {
+    let address = serve(|_| reply(200));
+    let run = load(address, &["--stages", "1s@1,1s@0", "--batch", "5"]);
+    let number = |name: &str| run.json[name].as_f64().unwrap();
+    assert_eq!((number("requests"), number("elapsed_s")), (1.0, 2.0), "{}", run.stdout);
+    assert_eq!((number("requests_per_s"), number("events_per_s")), (0.5, 2.5), "{}", run.stdout);
 }
 
 #[test]
 fn refusals_are_errors_by_status() {
     let address = serve(|request| reply(if request.number % 2 == 0 { 200 } else { 503 }));
-    let flags = ["--connections", "1", "--rate", "40", "--duration", "1"];
-    let flags = [&flags[..], &ROOM].concat();
-    let run = load(address, &[&flags[..], &["--fail-if", "errors>20"]].concat());
+    let run_until = |conditions: &[&str]| {
+        let conditions = conditions.iter().flat_map(|condition| ["--fail-if", condition]);
+        let flags: Vec<_> = ["--connections", "1"].into_iter().chain(conditions).collect();
+        load_exactly(40, address, &flags)
+    };
+    let run = run_until(&["errors>20"]);
     assert_eq!(run.json["status"], serde_json::json!({"200": 20, "503": 20}));
     assert_eq!(run.json["errors"], 20);
     assert_eq!(run.json["events"], 2000);
     assert_eq!(run.code, Some(0));
-    let run =
-        load(address, &[&flags[..], &["--fail-if", "errors>=20", "--fail-if", "max>1h"]].concat());
+    let run = run_until(&["errors>=20", "max>1h"]);
     assert_eq!(run.code, Some(2), "1h is not a known unit");
-    let run =
-        load(address, &[&flags[..], &["--fail-if", "errors>=20", "--fail-if", "p50>9s"]].concat());
+    let run = run_until(&["errors>=20", "p50>9s"]);
     assert_eq!(run.code, Some(4));
     assert!(run.stdout.contains("FAILED errors>=20"), "{}", run.stdout);
     assert_eq!(run.json["failed_thresholds"].as_array().unwrap().len(), 1);
@@ -169,8 +165,7 @@ fn answers_in_pieces_are_read() {
         let whole = answer(200, "{\"status\":\"success\"}");
         Reply::Pieces(whole.iter().map(|&byte| vec![byte]).collect())
     });
-    let flags = ["--connections", "2", "--rate", "50", "--duration", "1"];
-    let run = load(address, &[&flags[..], &ROOM].concat());
+    let run = load_exactly(50, address, &["--connections", "2", "--pipeline", "4"]);
     assert_eq!(run.json["status"], serde_json::json!({"200": 50}));
     assert_eq!(run.json["errors"], 0);
 }
@@ -181,6 +176,7 @@ fn answers_that_are_not_http_are_errors() {
     let run = load(address, &["--connections", "1", "--rate", "20", "--duration", "1"]);
     assert_eq!(run.code, Some(0));
     assert_eq!(run.json["status"], serde_json::json!({}));
+    assert_eq!(run.json["config"]["rate"], 20);
     assert!(run.json["errors"].as_u64().unwrap() > 0);
     let why = run.json["last_connection_error"].as_str().unwrap();
     assert!(why.contains("not HTTP/1.1"), "{why}");
@@ -190,10 +186,9 @@ fn answers_that_are_not_http_are_errors() {
 
 #[test]
 fn no_server_has_its_own_exit_code() {
-    // A client's own port: nobody listens there, and nobody is given it while the client lives. That
-    // of a listener that was closed is open for as long as a process that is being started has a copy.
-    let client = TcpStream::connect(serve(|_| Reply::Close)).unwrap();
-    let address = client.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
     let begun = Instant::now();
     let run = load(address, &[]);
     assert_eq!(run.code, Some(3), "{}", run.stderr);
@@ -221,8 +216,8 @@ fn a_constant_rate_is_even() {
         arrivals.push((request.connection, start.elapsed()));
         reply(200)
     });
-    let flags = ["--connections", "4", "--rate", "100", "--duration", "3", "--batch", "1"];
-    let run = load(address, &[&flags[..], &ROOM].concat());
+    let flags = ["--connections", "4", "--stages", "3s@100,1s@0", "--batch", "1"];
+    let run = load(address, &flags);
     assert!(run.stderr.lines().count() >= 2, "{}", run.stderr);
     let mut by_connection: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
     for (connection, at) in seen.take() {
@@ -231,9 +226,32 @@ fn a_constant_rate_is_even() {
     assert_eq!(by_connection.len(), 4);
     for (connection, times) in by_connection {
         assert_eq!(times.len(), 75, "connection {connection}");
-        let mut gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        gaps.sort();
-        let median = gaps[gaps.len() / 2];
-        assert!((35..45).contains(&median.as_millis()), "connection {connection}: {median:?}");
+        run.check_arrivals(&times, (0..75).map(|k| 0.040 * f64::from(k)));
     }
+}
+
+/// A stalled generator sends late what was due, and says that this was its own doing.
+#[test]
+fn a_generator_that_stood_still_warns() {
+    let (first_in, first) = mpsc::sync_channel(1);
+    let address = serve(move |_| {
+        let _ = first_in.try_send(());
+        reply(200)
+    });
+    let run = load_meanwhile(address, &["--rate", "100", "--duration", "3"], |process| {
+        let signal = |name: &str| {
+            let sent = Command::new("kill").args([name, &process.to_string()]).status();
+            assert!(sent.unwrap().success());
+        };
+        first.recv_timeout(Duration::from_secs(10)).unwrap();
+        signal("-STOP");
+        // The duration of the stall, not a wait for anything.
+        std::thread::sleep(Duration::from_millis(300));
+        signal("-CONT");
+    });
+    let late_max_us = run.json["generator"]["late_max_us"].as_f64().unwrap();
+    assert!(late_max_us > 250_000.0, "{}", run.json);
+    let warning = run.json["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("the generator was late"), "{warning}");
+    assert!(run.stdout.contains("WARNING the generator was late"), "{}", run.stdout);
 }

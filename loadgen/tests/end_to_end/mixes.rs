@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use crate::stand_in::{Seen, load, reply, serve};
+use crate::stand_in::{Reply, Seen, answer, load, load_exactly, reply, serve};
 
 #[test]
 fn batches_and_users_are_spread_as_asked() {
@@ -15,10 +15,10 @@ fn batches_and_users_are_spread_as_asked() {
         bodies.push(request.json());
         reply(200)
     });
-    let flags = ["--connections", "2", "--rate", "400", "--duration", "1", "--users", "1000"];
+    let flags = ["--connections", "2", "--users", "1000"];
     let mixed =
         ["--batch", "1:50%,4:50%", "--event-bytes", "uniform:200..300", "--users-skew", "1"];
-    let run = load(address, &[&flags[..], &mixed].concat());
+    let run = load_exactly(400, address, &[&flags[..], &mixed].concat());
     assert_eq!(run.json["status"], serde_json::json!({"200": 400}), "{}", run.stderr);
     let bodies = seen.take();
     let (mut sizes, mut users, mut ids) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
@@ -42,8 +42,8 @@ fn batches_and_users_are_spread_as_asked() {
 #[test]
 fn a_wrong_request_that_is_taken_is_an_error() {
     let address = serve(|_| reply(200));
-    let flags = ["--connections", "2", "--rate", "400", "--duration", "1", "--batch", "1"];
-    let run = load(address, &[&flags[..], &["--invalid-share", "25%"]].concat());
+    let flags = ["--connections", "2", "--batch", "1", "--invalid-share", "25%"];
+    let run = load_exactly(400, address, &flags);
     let errors = run.json["errors"].as_u64().unwrap();
     assert!((60..140).contains(&errors), "{}", run.stdout);
     assert_eq!(run.json["events"].as_u64().unwrap(), 400 - errors);
@@ -53,12 +53,26 @@ fn a_wrong_request_that_is_taken_is_an_error() {
 #[test]
 fn a_wrong_request_that_is_rightly_refused_is_none() {
     let address = serve(|request| reply(if request.path == "/api/v1/events" { 200 } else { 404 }));
-    let flags = ["--connections", "2", "--rate", "400", "--duration", "1", "--batch", "1"];
-    let run = load(address, &[&flags[..], &["--invalid-share", "80%"]].concat());
+    let flags = ["--connections", "2", "--batch", "1", "--invalid-share", "80%"];
+    let run = load_exactly(400, address, &flags);
     let refused = run.json["refused"].as_u64().unwrap();
     assert_eq!(run.json["status"]["404"].as_u64().unwrap(), refused);
     // One of the eight kinds is the wrong path.
     assert!((20..65).contains(&refused), "{}", run.stdout);
+}
+
+#[test]
+fn bodies_are_compressed_as_asked() {
+    for (compression, magic) in
+        [("gzip", &[0x1f, 0x8b][..]), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd]), ("none", b"{")]
+    {
+        let address =
+            serve(move |request| reply(if request.body.starts_with(magic) { 200 } else { 400 }));
+        let run = load_exactly(20, address, &["--compression", compression, "--batch", "5"]);
+        assert_eq!(run.json["status"], serde_json::json!({"200": 20}), "{}", run.stderr);
+        assert_eq!((&run.json["events"], &run.json["errors"]), (&100.into(), &0.into()));
+        assert_eq!(run.json["config"]["compression"], compression);
+    }
 }
 
 #[test]
@@ -67,13 +81,12 @@ fn connections_are_closed_after_their_requests() {
     let numbers = seen.clone();
     let address = serve(move |request| {
         numbers.push((request.connection, request.number));
-        reply(200)
+        // All of a connection's answers come at its last request, one after the other.
+        let answers = if request.number == 4 { 5 } else { 0 };
+        Reply::Pieces(vec![answer(200, "{}"); answers])
     });
-    let flags = ["--connections", "2", "--rate", "100", "--duration", "1", "--batch", "1"];
-    let run = load(
-        address,
-        &[&flags[..], &["--requests-per-connection", "5", "--pipeline", "3"]].concat(),
-    );
+    let flags = ["--connections", "2", "--batch", "1", "--requests-per-connection", "5"];
+    let run = load_exactly(100, address, &[&flags[..], &["--pipeline", "5"]].concat());
     assert_eq!(run.json["status"], serde_json::json!({"200": 100}), "{}", run.stdout);
     let numbers = seen.take();
     assert!(numbers.iter().all(|(_, number)| *number < 5));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::stand_in::{load, reply, serve};
+use crate::stand_in::{load, load_exactly, reply, serve};
 
 /// A page that begins and ends well, loads nothing and runs nothing.
 fn read_page(path: &Path) -> String {
@@ -22,8 +22,8 @@ fn a_run_has_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.html");
     let address = serve(|request| reply(if request.number % 10 == 3 { 503 } else { 200 }));
-    let flags = ["--connections", "2", "--rate", "100", "--duration", "1", "--batch", "3"];
-    let run = load(address, &[&flags[..], &["--html", path.to_str().unwrap()]].concat());
+    let flags = ["--connections", "2", "--batch", "3", "--html", path.to_str().unwrap()];
+    let run = load_exactly(100, address, &flags);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let html = read_page(&path);
     assert_eq!(html.matches("<svg").count(), 3);

@@ -53,7 +53,8 @@ fn errors_break_a_rate_too() {
 
 #[test]
 fn the_highest_rate_allowed_may_hold() {
-    let flags = ["--bound", "p50<9s", "--start", "5", "--max", "10"];
+    // What a busy machine delays beyond the end of a step is not the question here.
+    let flags = ["--bound", "p50<9s", "--start", "5", "--max", "10", "--error-bound", "50%"];
     let run = search(&flags, || reply(200));
     assert_eq!(run.code, Some(0), "{}", run.stdout);
     assert_eq!(run.json["knee"]["found"], "maximum");

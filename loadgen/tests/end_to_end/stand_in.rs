@@ -3,10 +3,10 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -83,7 +83,8 @@ fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut length = 0;
     loop {
         line.clear();
-        reader.read_line(&mut line).ok()?;
+        // A connection may end within a head.
+        reader.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;
         if let Some(value) = line.strip_prefix("Content-Length: ") {
             length = value.trim().parse().unwrap();
         }
@@ -106,25 +107,55 @@ pub struct Finished {
 
 /// Runs the generator against `address` with these further flags.
 pub fn load(address: SocketAddr, flags: &[&str]) -> Finished {
-    static RUNS: AtomicUsize = AtomicUsize::new(0);
-    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    load_meanwhile(address, flags, |_| ())
+}
+
+/// Sends exactly so many requests: in half a second, but for those that a busy machine delays,
+/// which have two more.
+pub fn load_exactly(requests: u64, address: SocketAddr, flags: &[&str]) -> Finished {
+    let stages = format!("500ms@{},2s@0", 2 * requests);
+    load(address, &[&["--stages", &stages], flags].concat())
+}
+
+/// `meanwhile` is given the id of the generator's process.
+pub fn load_meanwhile(
+    address: SocketAddr,
+    flags: &[&str],
+    meanwhile: impl FnOnce(u32),
+) -> Finished {
     let dir = tempfile::tempdir().unwrap();
-    let json = dir.path().join(format!("{run}.json"));
+    let json = dir.path().join("report.json");
     let url = format!("http://{address}");
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_unmogrowp-loadgen"))
+    let process = Command::new(env!("CARGO_BIN_EXE_unmogrowp-loadgen"))
         .args(["--url", &url, "--app-id", "6f1c2f4e-0000-4000-8000-000000000001"])
         .args(["--api-key", "key", "--threads", "1"])
         .args(flags)
         .arg("--json")
         .arg(&json)
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    meanwhile(process.id());
+    let Output { status, stdout, stderr } = process.wait_with_output().unwrap();
     let json = std::fs::read(&json).ok();
     Finished {
         code: status.code(),
         stdout: String::from_utf8(stdout).unwrap(),
         stderr: String::from_utf8(stderr).unwrap(),
         json: json.map_or(Value::Null, |text| serde_json::from_slice(&text).unwrap()),
+    }
+}
+
+impl Finished {
+    /// Sees whether requests arrived when they were due, in seconds since the first. They may be as
+    /// late as the run itself says that its latest answer was.
+    pub fn check_arrivals(&self, arrivals: &[Duration], due_s: impl Iterator<Item = f64>) {
+        let late_s = self.json["corrected_latency_us"]["max"].as_f64().unwrap() / 1e6 + 0.001;
+        for (number, (at, due_s)) in arrivals.iter().zip(due_s).enumerate() {
+            let at_s = (*at - arrivals[0]).as_secs_f64();
+            assert!((at_s - due_s).abs() <= late_s, "{number}: at {at_s} s, due at {due_s} s");
+        }
     }
 }
 

@@ -34,6 +34,12 @@ struct Entry {
     handed: bool,
 }
 
+impl Entry {
+    fn new(sequence: u64, fate: Fate) -> Entry {
+        Entry { sequence, fate, alone: false, direct_only: false, handed: false }
+    }
+}
+
 /// What to read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -154,6 +160,12 @@ impl Ledger {
                 self.finish(at);
             }
         }
+        // Those that were never given out are done with, too, or the mark would wait before the end
+        // of a journal for a block that comes behind them.
+        if self.entries.back().is_none_or(|back| back.sequence < last) {
+            self.entries.push_back(Entry::new(last, Fate::Done));
+            self.move_mark();
+        }
     }
 
     /// The direct route has stopped moving: what it has goes to Kafka as well. Event ids make one of
@@ -243,8 +255,7 @@ impl Ledger {
             }
             Err(at) => {
                 assert_eq!(at, self.entries.len(), "unread blocks come in order: {sequence}");
-                let (alone, direct_only, handed) = (false, false, false);
-                self.entries.push_back(Entry { sequence, fate, alone, direct_only, handed });
+                self.entries.push_back(Entry::new(sequence, fate));
                 at
             }
         }
@@ -261,6 +272,10 @@ impl Ledger {
         }
         let sequence = entry.sequence;
         self.forget(sequence);
+        self.move_mark();
+    }
+
+    fn move_mark(&mut self) {
         while let Some(first) = self.entries.front()
             && first.fate == Fate::Done
         {

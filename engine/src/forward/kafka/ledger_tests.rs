@@ -69,6 +69,19 @@ fn lost_blocks_are_not_waited_for() {
     assert_eq!((ledger.take_mark(), ledger.next_for_kafka()), (Some(3), Wanted::Again(4)));
 }
 
+/// Nothing may come behind them that would move the mark over them.
+#[test]
+fn lost_blocks_at_the_end_hold_nothing_up() {
+    let mut ledger = Ledger::default();
+    ledger.on_sent(1);
+    ledger.on_lost(2, 3);
+    assert_eq!((ledger.take_mark(), ledger.is_empty()), (None, false), "1 is under way");
+    ledger.on_delivered(1);
+    assert_eq!((ledger.take_mark(), ledger.is_empty()), (Some(3), true));
+    ledger.on_lost(4, 6);
+    assert_eq!((ledger.take_mark(), ledger.is_empty()), (Some(6), true));
+}
+
 /// The direct route's is the last one, so that the mark waits for it.
 #[test]
 fn a_lost_block_that_the_direct_route_has_is_waited_for() {

@@ -56,6 +56,19 @@ struct Source {
     first_ticket: u64,
 }
 
+impl Source {
+    /// The last sequence of the finished prefix, if it grew.
+    fn move_mark(&mut self) -> Option<u64> {
+        let mut through = None;
+        while let Some((sequence, true)) = self.unmarked.front().copied() {
+            through = Some(sequence);
+            self.unmarked.pop_front();
+            self.first_ticket += 1;
+        }
+        through
+    }
+}
+
 pub struct Batcher {
     limits: BatchLimits,
     sources: Vec<Source>,
@@ -186,16 +199,21 @@ impl Batcher {
         }
         let mut marks = Vec::new();
         for source in touched {
-            let from = &mut self.sources[source];
-            let mut through = None;
-            while let Some((sequence, true)) = from.unmarked.front().copied() {
-                through = Some(sequence);
-                from.unmarked.pop_front();
-                from.first_ticket += 1;
-            }
-            marks.extend(through.map(|sequence| (source, sequence)));
+            marks.extend(self.sources[source].move_mark().map(|sequence| (source, sequence)));
         }
         marks
+    }
+
+    /// The blocks of `source` up to `last` that it has not given are lost, and nothing waits for them.
+    /// Gives how far its contiguous prefix grew by that, if it did.
+    pub fn lost(&mut self, source: usize, last: u64, now: Instant) -> Option<u64> {
+        if !self.sources[source].chain.is_empty() {
+            // Its end may be among them, and was acknowledged.
+            self.end_chain(source, now);
+        }
+        let from = &mut self.sources[source];
+        from.unmarked.push_back((last, true));
+        from.move_mark()
     }
 
     /// Nothing is held or in flight. A chain whose end has not come does not count: its request was

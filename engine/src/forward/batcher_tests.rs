@@ -24,6 +24,19 @@ fn sequences(batch: &Batch) -> Vec<u64> {
 }
 
 #[test]
+fn nothing_waits_for_lost_blocks() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(LIMITS, 1);
+    assert_eq!(batcher.lost(0, 3, now), Some(3), "nothing is before them");
+    batcher.push(0, block(0, 4, 1, 10, false), now);
+    batcher.push(0, block(0, 5, 1, 10, true), now);
+    assert_eq!(batcher.lost(0, 7, now), None, "others are under way before them");
+    let batch = batcher.take(now, true).unwrap();
+    assert_eq!(sequences(&batch), [4, 5], "a chain that lost its end ends");
+    assert_eq!(batcher.done(batch.id), [(0, 7)]);
+}
+
+#[test]
 fn a_batch_waits_until_it_is_full_or_has_lingered() {
     let start = Instant::now();
     let mut batcher = Batcher::new(LIMITS, 1);

@@ -321,6 +321,14 @@ impl DirectForwarder {
                 true
             }
             Given::Nothing => false,
+            Given::Lost(last) => {
+                // Behind them there may be nothing for long whose mark would cover them.
+                if let Some(sequence) = self.batcher.lost(index, last, now) {
+                    slot.on_forwarded(sequence);
+                    slot.settle(now);
+                }
+                true
+            }
             Given::Out(text) => {
                 self.stalls.add(stalls::SOURCE, &text);
                 false

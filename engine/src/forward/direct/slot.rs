@@ -20,6 +20,8 @@ pub(super) struct Slot {
 pub(super) enum Given {
     Block(Block),
     Nothing,
+    /// The next blocks, up to this one, are lost.
+    Lost(u64),
     /// It gives nothing any more, and why.
     Out(String),
 }
@@ -76,10 +78,11 @@ impl Slot {
         };
         tracing::error!(shard = self.index, %error, "no blocks from this journal");
         match error {
-            SourceError::Retry(_) | SourceError::Lost { .. } => {
+            SourceError::Retry(_) => {
                 self.retry_at = Some(now + FILE_RETRY);
                 Given::Nothing
             }
+            SourceError::Lost { last_sequence, .. } => Given::Lost(last_sequence),
             SourceError::Fatal(text) => {
                 self.failed = true;
                 Given::Out(format!("shard {}: {text}", self.index))

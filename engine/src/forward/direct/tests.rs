@@ -5,6 +5,7 @@ mod model;
 mod stage;
 
 use super::*;
+use crate::forward::SourceError;
 use stage::{Answer, Stage, limits};
 
 /// Rows are numbered: ten times their block's sequence, and their place in it. Source 0 has the
@@ -405,6 +406,22 @@ fn a_stop_need_not_wait_for_what_is_refused() {
         while stage.turn(true) {}
     }
     assert_eq!(stage.world().sources[0].marked, [3]);
+}
+
+#[test]
+fn lost_blocks_at_the_end_of_a_journal_hold_nothing_up() {
+    let mut stage = Stage::new(limits(), 1, 1);
+    stage.give(0, 1, 2, false);
+    while stage.turn(true) {}
+    assert_eq!(stage.send(), [[10, 11]]);
+    let lost = SourceError::Lost { first_sequence: 2, last_sequence: 5 };
+    stage.world().sources[0].failing_read = Some(lost);
+    while stage.turn(true) {}
+    assert_eq!(stage.world().sources[0].marked, [0; 0], "1 is under way");
+    stage.answer(10, Take);
+    while stage.turn(true) {}
+    assert_eq!(stage.world().sources[0].marked, [5]);
+    assert!(stage.forwarder.is_idle());
 }
 
 #[test]

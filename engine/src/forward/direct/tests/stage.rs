@@ -72,6 +72,9 @@ impl BlockSource for ScriptedSource {
     fn next_block(&mut self) -> Result<Option<Block>, SourceError> {
         let journal = &mut lock(&self.world).sources[self.index];
         if let Some(error) = journal.failing_read.take() {
+            if let SourceError::Lost { last_sequence, .. } = error {
+                journal.given.push_back((last_sequence, Vec::new()));
+            }
             return Err(error);
         }
         let block = journal.waiting.pop_front();

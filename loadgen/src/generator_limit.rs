@@ -17,6 +17,9 @@ pub struct GeneratorUse {
     /// Of requests that were due while their connection was free: how late they were begun, in µs.
     pub late_p99_us: f64,
     pub late_max_us: f64,
+    /// CPU time of the whole process during the run.
+    pub cpu_user_s: f64,
+    pub cpu_system_s: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +75,7 @@ mod tests {
     #[test]
     fn limits() {
         let check = |busy_share, late_p99_us, expected: Option<&str>| {
-            let seen = GeneratorUse { busy_share, late_p99_us, late_max_us: 0.0 }.limit();
+            let seen = GeneratorUse { busy_share, late_p99_us, ..GeneratorUse::default() }.limit();
             let seen = seen.map(|limit| limit.to_string());
             match (&seen, expected) {
                 (None, None) => {}

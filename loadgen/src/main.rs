@@ -11,6 +11,7 @@
 mod api_client;
 mod compression;
 mod connection;
+mod cpu_time;
 mod distribution;
 mod event_id;
 mod generator_limit;

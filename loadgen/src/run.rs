@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
+use crate::cpu_time::CpuTime;
 use crate::generator_limit::GeneratorUse;
 use crate::ledger::Ledger;
 use crate::live::{Caption, LiveView};
@@ -109,7 +110,7 @@ fn measure(
     done: &mpsc::Receiver<io::Result<Option<Share>>>,
 ) -> io::Result<Outcome> {
     let mut probe = ServerProbe::start(&plan.server, address);
-    let cpu_before = process_cpu();
+    let (cpu_before, parts_before) = (process_cpu(), CpuTime::of_this_process());
     let started_at = time::OffsetDateTime::now_utc();
     let start = Instant::now();
     for worker in starts {
@@ -158,6 +159,8 @@ fn measure(
     generator.late_p99_us = late_us(tally.lateness_ns.value_at_quantile(0.99));
     generator.late_max_us = late_us(tally.lateness_ns.max());
     let generator_cpu = process_cpu().saturating_sub(cpu_before);
+    let parts = CpuTime::of_this_process() - parts_before;
+    (generator.cpu_user_s, generator.cpu_system_s) = (parts.user_s, parts.system_s);
     let server = probe.finish();
     let elapsed = counted_time(plan.duration, tally.last_answer_ns, start.elapsed());
     ledgers.sort_unstable_by_key(|&(connection, _)| connection);

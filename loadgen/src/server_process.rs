@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::api_client::ApiClient;
+use crate::cpu_time::CpuTime;
 use crate::plan::ServerFigures;
 use crate::target::Target;
 
@@ -16,13 +17,16 @@ use crate::target::Target;
 pub struct ServerUse {
     /// User and system time of all threads during the run.
     pub cpu_s: Option<f64>,
+    /// The two parts of `cpu_s`, where they are known.
+    pub cpu_user_s: Option<f64>,
+    pub cpu_system_s: Option<f64>,
     /// The most that was seen, sampled once a second.
     pub rss_bytes: Option<u64>,
 }
 
 pub struct ServerProbe {
     source: Source,
-    cpu_before: Option<f64>,
+    before: ServerUse,
     rss_bytes_max: Option<u64>,
 }
 
@@ -42,7 +46,7 @@ impl ServerProbe {
             ServerFigures::WhoListens => Source::Processes(BTreeSet::new()),
         };
         let now = source.read();
-        ServerProbe { source, cpu_before: now.cpu_s, rss_bytes_max: now.rss_bytes }
+        ServerProbe { source, before: now, rss_bytes_max: now.rss_bytes }
     }
 
     pub fn sample(&mut self) {
@@ -56,8 +60,13 @@ impl ServerProbe {
     pub fn finish(mut self) -> ServerUse {
         let now = self.source.read();
         self.rss_bytes_max = self.rss_bytes_max.max(now.rss_bytes);
-        let spent = now.cpu_s.zip(self.cpu_before).map(|(after, before)| after - before);
-        ServerUse { cpu_s: spent, rss_bytes: self.rss_bytes_max }
+        let spent = |of: fn(&ServerUse) -> Option<f64>| Some(of(&now)? - of(&self.before)?);
+        ServerUse {
+            cpu_s: spent(|used| used.cpu_s),
+            cpu_user_s: spent(|used| used.cpu_user_s),
+            cpu_system_s: spent(|used| used.cpu_system_s),
+            rss_bytes: self.rss_bytes_max,
+        }
     }
 }
 
@@ -65,7 +74,13 @@ impl Source {
     fn read(&self) -> ServerUse {
         match self {
             Source::Processes(pids) => {
-                ServerUse { cpu_s: sum(pids, cpu_s), rss_bytes: sum(pids, rss_bytes) }
+                let cpu = sum(pids, CpuTime::of_process);
+                ServerUse {
+                    cpu_s: cpu.map(CpuTime::total_s),
+                    cpu_user_s: cpu.map(|cpu| cpu.user_s),
+                    cpu_system_s: cpu.map(|cpu| cpu.system_s),
+                    rss_bytes: sum(pids, rss_bytes),
+                }
             }
             Source::Metrics(target) => {
                 let page = ApiClient::connect(target, None).and_then(|mut client| client.get(""));
@@ -78,15 +93,6 @@ impl Source {
 /// None when there is no process, or one of them can not be read.
 fn sum<T: std::iter::Sum<T>>(pids: &BTreeSet<u32>, read: fn(u32) -> Option<T>) -> Option<T> {
     if pids.is_empty() { None } else { pids.iter().map(|&pid| read(pid)).sum() }
-}
-
-fn cpu_s(pid: u32) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, field 2, is in parentheses and may hold anything. After it: utime is 14, stime 15.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(14 - 3);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 fn rss_bytes(pid: u32) -> Option<u64> {
@@ -141,6 +147,7 @@ fn read_metrics(page: &[u8]) -> ServerUse {
     ServerUse {
         cpu_s: values.get("process_cpu_seconds_total").copied(),
         rss_bytes: values.get("process_resident_memory_bytes").map(|&bytes| bytes as u64),
+        ..ServerUse::default()
     }
 }
 
@@ -159,6 +166,8 @@ mod tests {
         probe.sample();
         let seen = probe.finish();
         assert!(seen.cpu_s.unwrap() >= 0.0);
+        let parts = seen.cpu_user_s.unwrap() + seen.cpu_system_s.unwrap();
+        assert!((parts - seen.cpu_s.unwrap()).abs() < 1e-6);
         assert!(seen.rss_bytes.unwrap() > 100_000);
     }
 
@@ -185,7 +194,8 @@ mod tests {
     #[test]
     fn metrics_pages() {
         let page = b"# TYPE x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 2e6\n";
-        let expected = ServerUse { cpu_s: Some(1.5), rss_bytes: Some(2_000_000) };
+        let expected =
+            ServerUse { cpu_s: Some(1.5), rss_bytes: Some(2_000_000), ..ServerUse::default() };
         assert_eq!(read_metrics(page), expected);
         assert_eq!(read_metrics(b"x{a=\"b\"} 1"), ServerUse::default());
     }

@@ -3,7 +3,7 @@
 //!
 //! - `record`, `machine`, `table`: a figure, the line it is kept in, how it looks
 //! - `history`, `goals`, `readme`: lines side by side, and against what is asked
-//! - `effort`, `servers`, `serve`, `load`, `cpu`, `idle`: what a bench of the whole system is made of
+//! - `effort`, `servers`, `serve`, `load`, `cpu`, `idle`, `freshness`: what a bench of the whole system is made of
 //! - `null_engine` on `null_storage`, `bare_receive`: servers that exist for one bench
 //! - `criterion_rounds`: criterion's benches as figures
 
@@ -11,6 +11,7 @@ pub mod bare_receive;
 pub mod cpu;
 pub mod criterion_rounds;
 pub mod effort;
+pub mod freshness;
 pub mod goals;
 pub mod history;
 pub mod idle;

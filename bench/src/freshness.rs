@@ -1,13 +1,12 @@
 //! How old an event is when the analytics answers first show it: single events with names of their
 //! own are posted beside the load, and the count of each name is asked for until it is 1.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use ::tests::batch::day_plus;
 use ::tests::{Batch, Client, Event};
 
-/// Between two events.
+/// Between an event that was seen and the next.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// What an answer says can not be known to be fresher than this.
 const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -21,15 +20,15 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Milliseconds of each event, until `stop` is closed; at least one.
-    pub fn measure(&self, stop: &Receiver<()>) -> Vec<f64> {
+    /// Milliseconds of each event, posted until `time` has passed; at least one.
+    pub fn measure(&self, time: Duration) -> Vec<f64> {
+        let began = Instant::now();
         let mut seen_ms = Vec::new();
-        loop {
+        while seen_ms.is_empty() || began.elapsed() < time {
             seen_ms.push(self.one(seen_ms.len()));
-            if stop.recv_timeout(PROBE_EVERY) != Err(RecvTimeoutError::Timeout) {
-                return seen_ms;
-            }
+            std::thread::sleep(PROBE_EVERY);
         }
+        seen_ms
     }
 
     fn one(&self, number: usize) -> f64 {

@@ -4,38 +4,42 @@
 //! Five rounds, the cases in turn within each, medians and spreads at the end. Ended by itself after
 //! about five minutes; nothing else should run on the machine.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bench::cpu::{process_cpu_s, rss_peak_mib};
+use bench::effort::{Effort, Runs};
+use bench::load::{self, Report, Target};
+use bench::record::Recorder;
 use bytes::Bytes;
 use consumer::warehouse::{Address, Inserter};
 use proto::insert::{Delivery, Failure};
 use proto::{Block, BlockHeader};
-use serde_json::Value;
 use tests::consumer::ConsumerOptions;
-use tests::process::binary;
 use tests::{Broker, Consumer, Stack, StackOptions};
 
-const ROUNDS: usize = 5;
-const LOAD_S: u32 = 6;
 /// Events for the consumer, sent before it starts.
 const BACKLOG_EVENTS: u64 = 4_000_000;
 const BLOCK_ROWS_OF_AN_INSERT: usize = 100_000;
 const INSERTS_IN_FLIGHT: usize = 4;
 
 fn main() {
-    // `cargo test --benches` runs benches with this flag to see that they start.
-    if std::env::args().any(|argument| argument == "--test") {
-        return;
-    }
-    let mut table = Table::default();
-    into_kafka(&mut table);
-    out_of_kafka(&mut table);
-    table.print();
+    let Some(effort) = Effort::from_args() else { return };
+    let mut recorder = Recorder::from_args("kafka");
+    recorder.config(&format!(
+        "one broker, 4 partitions, one replica, acks from the journal; engine on all cores; single \
+         events over 160 connections, batches over 64; consumer against raw INSERTs of {BACKLOG_EVENTS} \
+         events; events of 270 B; {}",
+        effort.text()
+    ));
+    let mut runs = Runs::default();
+    into_kafka(&mut runs, effort);
+    out_of_kafka(&mut runs, effort);
+    runs.record(&mut recorder);
+    recorder.finish();
 }
 
 /// Broker, engine and generator share the machine; nobody consumes.
-fn into_kafka(table: &mut Table) {
+fn into_kafka(runs: &mut Runs, effort: Effort) {
     let broker = Broker::start();
     broker.create_topic("events", 4, &[("max.message.bytes", "1048576")]);
     let mut options = StackOptions::engine_alone()
@@ -44,69 +48,64 @@ fn into_kafka(table: &mut Table) {
         .set("kafka.replication=1");
     options.cores = 0;
     let stack = Stack::start(options);
-    load(&stack, &["--batch", "100", "--connections", "64", "--duration", "2"]);
-    for round in 1..=ROUNDS {
-        eprintln!("into Kafka, round {round} of {ROUNDS}");
-        let seconds = LOAD_S.to_string();
+    load::send(&target(&stack), &["--batch", "100", "--connections", "64", "--duration", "2"]);
+    for round in 1..=effort.rounds {
+        eprintln!("into Kafka, round {round} of {}", effort.rounds);
+        let seconds = effort.load_s.to_string();
         let batches = ["--batch", "100", "--connections", "64", "--duration", &seconds];
-        let (report, delivered_per_s) = delivered(&stack, &batches);
-        table.add("batch 100: events/s acknowledged by Kafka", delivered_per_s);
-        table.add("batch 100: p99, ms", p99_ms(&report, "latency_us"));
-        table.add("batch 100: errors", number(&report, &["errors"]));
+        let sent = delivered(&stack, &batches);
+        runs.add("events_per_s_batch_100", "events/s", sent.events_per_s);
+        runs.add("p99_ms_batch_100", "ms", sent.report.raw_ms("p99"));
+        runs.add("error_share_batch_100", "ratio", sent.report.error_share());
+        runs.add("engine_cpu_us_per_event_batch_100", "us", sent.cpu_us_per_event);
         let single = ["--batch", "1", "--connections", "160", "--duration", &seconds];
-        let (report, _) = delivered(&stack, &single);
-        table.add(
-            "single: requests/s, as fast as answers come",
-            number(&report, &["requests_per_s"]),
-        );
-        table.add("single: p99, ms", p99_ms(&report, "latency_us"));
+        let sent = delivered(&stack, &single);
+        runs.add("requests_per_s_single", "requests/s", sent.report.requests_per_s());
+        runs.add("p99_ms_single", "ms", sent.report.raw_ms("p99"));
+        runs.add("engine_cpu_us_per_event_single", "us", sent.cpu_us_per_event);
         let paced =
             ["--batch", "1", "--connections", "160", "--duration", &seconds, "--rate", "40000"];
-        let (report, _) = delivered(&stack, &paced);
-        table.add("single at 40 k/s: requests/s", number(&report, &["requests_per_s"]));
-        table.add(
-            "single at 40 k/s: p99 from the intended time, ms",
-            p99_ms(&report, "corrected_latency_us"),
-        );
+        let sent = delivered(&stack, &paced);
+        runs.add("requests_per_s_single_at_40k", "requests/s", sent.report.requests_per_s());
+        runs.add("p99_ms_single_at_40k", "ms", sent.report.corrected_ms("p99"));
     }
 }
 
-/// Runs the load generator; gives its report, and events a second until Kafka had the last of them.
-fn delivered(stack: &Stack, flags: &[&str]) -> (Value, f64) {
+fn target(stack: &Stack) -> Target {
+    Target {
+        url: stack.ingest.clone(),
+        app_id: stack.app_id.clone(),
+        api_key: stack.api_key.clone(),
+        server_pid: stack.engine_process.as_ref().expect("the engine runs").pid(),
+    }
+}
+
+struct Delivered {
+    report: Report,
+    /// Until Kafka had the last of them.
+    events_per_s: f64,
+    cpu_us_per_event: f64,
+}
+
+fn delivered(stack: &Stack, flags: &[&str]) -> Delivered {
+    let target = target(stack);
     let began = Instant::now();
-    let report = load(stack, flags);
-    let events = number(&report, &["events_per_s"]) * f64::from(LOAD_S);
+    let cpu_before_s = process_cpu_s(target.server_pid);
+    let report = load::send(&target, flags);
+    let events = report.number(&["events"]);
     while stack.metric("unmogrowp_journal_backlog_blocks") != Some(0.0) {
         assert!(began.elapsed() < Duration::from_secs(120), "Kafka does not take the backlog");
         std::thread::sleep(Duration::from_millis(20));
     }
-    (report, events / began.elapsed().as_secs_f64())
-}
-
-fn load(stack: &Stack, flags: &[&str]) -> Value {
-    let json = stack.path("load.json");
-    let output = Command::new(binary("unmogrowp-loadgen"))
-        .args(["--url", &stack.ingest, "--app-id", &stack.app_id, "--api-key", &stack.api_key])
-        .args(flags)
-        .arg("--json")
-        .arg(&json)
-        .output()
-        .expect("the load generator starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&std::fs::read(json).expect("a report")).expect("a report is JSON")
-}
-
-fn number(report: &Value, path: &[&str]) -> f64 {
-    let found = path.iter().fold(report, |value, key| &value[*key]);
-    found.as_f64().expect("a number in the report")
-}
-
-fn p99_ms(report: &Value, which: &str) -> f64 {
-    number(report, &[which, "p99"]) / 1000.0
+    Delivered {
+        events_per_s: events / began.elapsed().as_secs_f64(),
+        cpu_us_per_event: (process_cpu_s(target.server_pid) - cpu_before_s) * 1e6 / events,
+        report,
+    }
 }
 
 /// The same rows, by the consumer and by raw INSERTs, into the same empty table in turn.
-fn out_of_kafka(table: &mut Table) {
+fn out_of_kafka(runs: &mut Runs, effort: Effort) {
     let broker = Broker::start();
     broker.create_topic("events", 4, &[("max.message.bytes", "1048576")]);
     let mut options = StackOptions::default().set(&format!("kafka.brokers={}", broker.address()));
@@ -115,7 +114,7 @@ fn out_of_kafka(table: &mut Table) {
     let seconds = (BACKLOG_EVENTS / 250_000).to_string();
     let paced = ["--batch", "500", "--connections", "16", "--rate", "500", "--duration", &seconds];
     let sent = delivered(&stack, &paced);
-    assert_eq!(number(&sent.0, &["errors"]), 0.0);
+    sent.report.expect_no_errors("the consumer's backlog");
     stack.engine_process = None;
     let records = broker.records("events");
     let mut blocks: Vec<Block> = Vec::with_capacity(records.len());
@@ -126,17 +125,18 @@ fn out_of_kafka(table: &mut Table) {
     }
     let rows: u64 = blocks.iter().map(|block| u64::from(block.header.row_count)).sum();
     eprintln!("{rows} rows in {} records", blocks.len());
-    for round in 1..=ROUNDS {
-        eprintln!("out of Kafka, round {round} of {ROUNDS}");
+    for round in 1..=effort.rounds {
+        eprintln!("out of Kafka, round {round} of {}", effort.rounds);
         empty_table(&stack);
         let raw = raw_inserts(&stack, &blocks, rows);
         assert_eq!(stored_rows(&stack), rows);
         empty_table(&stack);
-        let (consumed, rss_mib) = consume(&stack, &broker, round, rows);
-        table.add("raw INSERT: rows/s", raw);
-        table.add("consumer: rows/s", consumed);
-        table.add("consumer: share of the raw rate, %", consumed / raw * 100.0);
-        table.add("consumer: highest RSS, MiB", rss_mib);
+        let consumed = consume(&stack, &broker, round, rows);
+        runs.add("events_per_s_raw_insert", "events/s", raw);
+        runs.add("events_per_s_consumer", "events/s", consumed.rows_per_s);
+        runs.add("consumer_share_of_raw_insert", "ratio", consumed.rows_per_s / raw);
+        runs.add("cpu_us_per_event_consumer", "us", consumed.cpu_us_per_row);
+        runs.add("rss_mib_consumer", "MiB", consumed.rss_mib);
     }
 }
 
@@ -222,8 +222,14 @@ impl Flow {
     }
 }
 
-/// Rows a second, and the process's highest memory.
-fn consume(stack: &Stack, broker: &Broker, round: usize, rows: u64) -> (f64, f64) {
+struct Consumed {
+    rows_per_s: f64,
+    cpu_us_per_row: f64,
+    /// At most.
+    rss_mib: f64,
+}
+
+fn consume(stack: &Stack, broker: &Broker, round: usize, rows: u64) -> Consumed {
     let mut options = ConsumerOptions::of(&broker.address());
     options.group = format!("bench-{round}-{}", std::process::id());
     let mut consumer = Consumer::start(stack, &options.group.clone(), &options);
@@ -236,38 +242,16 @@ fn consume(stack: &Stack, broker: &Broker, round: usize, rows: u64) -> (f64, f64
         std::thread::sleep(Duration::from_millis(10));
         flow.note(inserted(&consumer) as u64);
     }
-    let rate = flow.rows_per_s();
     while inserted(&consumer) < rows as f64 {
         assert!(Instant::now() < deadline, "the consumer does not end");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", consumer.process.pid()));
-    let status = status.expect("the consumer runs");
-    let highest = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    let kib: f64 = highest.trim().trim_end_matches(" kB").parse().expect("KiB");
+    let pid = consumer.process.pid();
+    let consumed = Consumed {
+        rows_per_s: flow.rows_per_s(),
+        cpu_us_per_row: process_cpu_s(pid) * 1e6 / rows as f64,
+        rss_mib: rss_peak_mib(pid),
+    };
     consumer.stop();
-    (rate, kib / 1024.0)
-}
-
-/// Figures by name, in the order of their first appearance.
-#[derive(Default)]
-struct Table(Vec<(&'static str, Vec<f64>)>);
-
-impl Table {
-    fn add(&mut self, name: &'static str, value: f64) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, values)) => values.push(value),
-            None => self.0.push((name, vec![value])),
-        }
-    }
-
-    fn print(&mut self) {
-        println!("{:<52} {:>12} {:>12} {:>12}", "", "median", "lowest", "highest");
-        for (name, values) in &mut self.0 {
-            values.sort_by(f64::total_cmp);
-            let (lowest, highest) = (values[0], values[values.len() - 1]);
-            let median = values[values.len() / 2];
-            println!("{name:<52} {median:>12.1} {lowest:>12.1} {highest:>12.1}");
-        }
-    }
+    consumed
 }

@@ -1,2 +1,26 @@
-//! Criterion benches of the hot path, each against what others would use for the same job. All of it
-//! is in `benches/`; this library is empty because a package needs a target that is not a bench.
+//! Benches of the project: how a figure is measured, printed, kept and compared. The benches
+//! themselves are in `benches/`; README.md says what each of them measures.
+//!
+//! - `record`, `machine`, `table`: a figure, the line it is kept in, how it looks
+//! - `history`, `goals`, `readme`: lines side by side, and against what is asked
+//! - `effort`, `servers`, `serve`, `load`, `cpu`, `idle`, `freshness`: what a bench of the whole system is made of
+//! - `null_engine` on `null_storage`, `bare_receive`: servers that exist for one bench
+//! - `criterion_rounds`: criterion's benches as figures
+
+pub mod bare_receive;
+pub mod cpu;
+pub mod criterion_rounds;
+pub mod effort;
+pub mod freshness;
+pub mod goals;
+pub mod history;
+pub mod idle;
+pub mod load;
+pub mod machine;
+pub mod null_engine;
+pub mod null_storage;
+pub mod readme;
+pub mod record;
+pub mod serve;
+pub mod servers;
+pub mod table;

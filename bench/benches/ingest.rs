@@ -1,0 +1,130 @@
+//! What plain `./dev up` takes: the real binaries, journal synced before each 200, events forwarded to
+//! the embedded ClickHouse meanwhile. `./dev bench ingest`, about twelve minutes.
+//!
+//! Each run has a system of its own, started for it on an empty folder: no case pays for what another
+//! left to be forwarded.
+
+use bench::cpu::{process_cpu_s, rss_peak_mib, threads_cpu_s};
+use bench::effort::{Effort, Runs};
+use bench::idle::IdleConnections;
+use bench::load::{self, Report};
+use bench::record::Recorder;
+use bench::servers::Up;
+use engine::config::Config;
+
+/// Flags of the load for each case without a rate: as fast as the answers come.
+const CASES: [(&str, &[&str]); 5] = [
+    ("batch_100", BATCH_100),
+    ("batch_1000", &["--batch", "1000", "--connections", "64"]),
+    ("single_16_deep", &["--batch", "1", "--connections", "64", "--pipeline", "16"]),
+    ("single_64_connections", &["--batch", "1", "--connections", "64"]),
+    ("single_512_connections", &["--batch", "1", "--connections", "512"]),
+];
+const BATCH_100: &[&str] = &["--batch", "100", "--connections", "64"];
+
+const OVERLOAD: f64 = 10.0;
+const IDLE_CONNECTIONS: usize = 10_000;
+const SLOW_CONNECTIONS: &str = "1000";
+/// Of a process that has nothing to do with the limits: code, stacks, what the parts need at rest.
+const RSS_BASE_MIB: f64 = 150.0;
+
+fn main() {
+    let Some(effort) = Effort::from_args() else { return };
+    engine::driver::raise_file_limit().expect("the limit of open files can be raised");
+    let mut recorder = Recorder::from_args("ingest");
+    recorder.config(&format!(
+        "./dev up for each run, forwarding on, journal synced; events of 270 B; 64 connections where \
+         nothing else is said; latency and overload: batch 100 at 0.8 and {OVERLOAD} times the round's \
+         peak; {}",
+        effort.text()
+    ));
+    let mut runs = Runs::default();
+    for round in 1..=effort.rounds {
+        let mut peak = None;
+        for (case, flags) in CASES {
+            eprintln!("{case}, round {round} of {}", effort.rounds);
+            let report = closed_loop(&mut runs, case, flags, effort);
+            peak.get_or_insert(report);
+        }
+        let peak = peak.expect("batches of 100 came first");
+        eprintln!("at 80 percent, round {round} of {}", effort.rounds);
+        at_80_percent(&mut runs, &peak, effort);
+        eprintln!("overload, round {round} of {}", effort.rounds);
+        overload(&mut runs, &peak, effort);
+    }
+    runs.record(&mut recorder);
+    recorder.finish();
+}
+
+fn closed_loop(runs: &mut Runs, case: &str, flags: &[&str], effort: Effort) -> Report {
+    let up = Up::start();
+    let pid = up.engine_pid;
+    let before = (process_cpu_s(pid), threads_cpu_s(pid, "shard-"));
+    let seconds = effort.load_s.to_string();
+    let report = load::send(&up.target(), &[flags, &["--duration", &seconds]].concat());
+    let process_s = process_cpu_s(pid) - before.0;
+    let shards_s = threads_cpu_s(pid, "shard-") - before.1;
+    report.expect_no_errors(case);
+    let requests = report.requests();
+    runs.add(&format!("requests_per_s_{case}"), "requests/s", report.requests_per_s());
+    runs.add(&format!("cpu_us_per_request_{case}"), "us", process_s * 1e6 / requests);
+    runs.add(&format!("shard_cpu_us_per_request_{case}"), "us", shards_s * 1e6 / requests);
+    let core = requests / shards_s;
+    runs.add(&format!("requests_per_shard_core_s_{case}"), "requests/s", core);
+    if case.starts_with("batch") {
+        let events = report.number(&["events"]);
+        runs.add(&format!("events_per_s_{case}"), "events/s", report.events_per_s());
+        runs.add(&format!("cpu_us_per_event_{case}"), "us", process_s * 1e6 / events);
+        runs.add(&format!("bytes_per_s_{case}"), "bytes/s", report.bytes_per_s());
+    }
+    report
+}
+
+fn at_80_percent(runs: &mut Runs, peak: &Report, effort: Effort) {
+    let up = Up::start();
+    let rate = ((peak.requests_per_s() * 0.8) as u64).to_string();
+    let seconds = effort.load_s.to_string();
+    let flags = [BATCH_100, &["--rate", &rate, "--duration", &seconds]].concat();
+    let report = load::send(&up.target(), &flags);
+    report.expect_no_errors("at 80 percent");
+    for (name, percentile) in [("p50", "p50"), ("p99", "p99"), ("p9999", "p9999")] {
+        runs.add(&format!("{name}_ms_at_80_percent"), "ms", report.corrected_ms(percentile));
+    }
+    let kept = report.requests_per_s() / (peak.requests_per_s() * 0.8);
+    runs.add("kept_share_of_rate_at_80_percent", "ratio", kept);
+    tell_warnings(&report);
+}
+
+/// Ten times the requests and connections of the peak, beside clients that do nothing and clients that
+/// send a byte at a time.
+fn overload(runs: &mut Runs, peak: &Report, effort: Effort) {
+    let up = Up::start();
+    let mut idle = IdleConnections::open(up.endpoint("ingest"), IDLE_CONNECTIONS);
+    let rate = ((peak.requests_per_s() * OVERLOAD) as u64).to_string();
+    let connections = (64.0 * OVERLOAD).to_string();
+    let seconds = effort.load_s.to_string();
+    let report = load::send(
+        &up.target(),
+        &[
+            &["--batch", "100", "--connections", &connections, "--rate", &rate][..],
+            &["--slow-connections", SLOW_CONNECTIONS, "--duration", &seconds],
+        ]
+        .concat(),
+    );
+    let rss_mib = rss_peak_mib(up.engine_pid);
+    let left = idle.still_open();
+    assert!(left * 100 >= IDLE_CONNECTIONS * 99, "{left} of {IDLE_CONNECTIONS} idle ones are left");
+    let cores = engine::driver::available_cores().len() as f64;
+    let bodies_mib = Config::default().limits.body_budget_bytes as f64 * cores / f64::from(1 << 20);
+    runs.add("goodput_share_overload", "ratio", report.events_per_s() / peak.events_per_s());
+    runs.add("p99_ms_overload", "ms", report.raw_ms("p99"));
+    runs.add("error_share_overload", "ratio", report.error_share());
+    runs.add("rss_mib_overload", "MiB", rss_mib);
+    runs.add("rss_share_of_allowed_overload", "ratio", rss_mib / (RSS_BASE_MIB + bodies_mib));
+}
+
+fn tell_warnings(report: &Report) {
+    for warning in report.warnings() {
+        eprintln!("the generator: {warning}");
+    }
+}

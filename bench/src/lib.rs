@@ -1,2 +1,4 @@
-//! Criterion benches of the hot path, each against what others would use for the same job. All of it
-//! is in `benches/`; this library is empty because a package needs a target that is not a bench.
+//! What the benches share: figures, and the servers that are compared.
+
+pub mod peers;
+pub mod record;

@@ -83,7 +83,7 @@ func newServer(apps map[string]uuid.UUID, sink sink) *fiber.App {
 			log.Printf("storing a batch: %v", err)
 			return refuse(fiber.StatusServiceUnavailable, "UNAVAILABLE", "the batch could not be stored")
 		}
-		return c.JSON(taken(len(batch.Events), time.Since(received)))
+		return c.JSON(taken(len(batch.Events), time.Since(received)), fiber.MIMEApplicationJSON)
 	})
 	return server
 }
@@ -135,7 +135,7 @@ func answerError(c fiber.Ctx, err error) error {
 		}
 		refused = refuse(status, codeOf(status), err.Error())
 	}
-	return c.Status(refused.status).JSON(refused)
+	return c.Status(refused.status).JSON(refused, fiber.MIMEApplicationJSON)
 }
 
 func codeOf(status int) string {

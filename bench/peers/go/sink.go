@@ -64,6 +64,7 @@ type row struct {
 func (s *kafkaSink) Store(ctx context.Context, batch *batch, received time.Time) error {
 	var lines bytes.Buffer
 	encoder := json.NewEncoder(&lines)
+	encoder.SetEscapeHTML(false)
 	for i := range batch.Events {
 		if err := encoder.Encode(row{batch.AppID, received, &batch.Events[i]}); err != nil {
 			return err

@@ -12,9 +12,11 @@ mod check;
 mod figures;
 #[path = "peers/load.rs"]
 mod load;
+#[path = "../peers/contestants.rs"]
+mod peers;
 
-use bench::peers::{Contestant, Server, create_topics};
 use bench::record::Recorder;
+use peers::{Contestant, Server, create_topics};
 use tests::Broker;
 
 use figures::Figures;

@@ -1,4 +1,3 @@
-//! What the benches share: figures, and the servers that are compared.
+//! What the benches share: figures.
 
-pub mod peers;
 pub mod record;

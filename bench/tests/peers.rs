@@ -1,8 +1,12 @@
 //! The hyper peer keeps the contract as the engine does. Go's and nginx's part of this is in
 //! `./dev bench peers --check`: to build and fetch them takes longer than all tests of this crate.
 
-use bench::peers::contract::answers;
-use bench::peers::{Contestant, Server};
+#[allow(dead_code, reason = "the bench starts and builds the others")]
+#[path = "../peers/contestants.rs"]
+mod peers;
+
+use peers::contract::answers;
+use peers::{Contestant, Server};
 
 #[test]
 fn the_hyper_peer_answers_as_the_engine_does() {

@@ -1,7 +1,7 @@
 //! Whether all contestants do the job that they are measured at.
 
-use bench::peers::contract::{answers, good_batch, post, without_time};
-use bench::peers::{Contestant, Server, create_topics, topic};
+use crate::peers::contract::{answers, good_batch, post, without_time};
+use crate::peers::{Contestant, Server, create_topics, topic};
 use tests::Broker;
 
 /// Panics with the first difference.

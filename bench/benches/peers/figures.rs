@@ -3,7 +3,7 @@
 //! A ratio is taken within a round, between runs that were made one after the other, and its median
 //! over the rounds is told.
 
-use bench::peers::Contestant;
+use crate::peers::Contestant;
 use bench::record::Recorder;
 
 use crate::load::{Case, DIRECT, KAFKA, Run};

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bench::peers::Server;
+use crate::peers::Server;
 use serde_json::Value;
 use tests::process::binary;
 

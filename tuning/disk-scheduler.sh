@@ -8,7 +8,7 @@
 # When not: on turning disks (the knob leaves them at mq-deadline), or where somebody else's bulk reads share the
 # disk with the journal: then mq-deadline or kyber keep the syncs short.
 #
-# Effect: tuning/measure disk-scheduler; not run yet on a quiet machine.
+# Effect: not measured. It can be: ./dev bench journal (durable_write/direct_dsync), five times in turn after set and undo.
 set -euo pipefail
 # shellcheck source=tuning/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -11,7 +11,7 @@
 # net.ipv4.tcp_mem in any case. Where a container has a network of its own, it has tcp_* of its own, too: set them there.
 #
 # Effect: not measured. On loopback, where we measure, a round trip is 30 µs, so that neither slow start nor windows
-# bind; the backlog can be tried with tuning/measure network-sysctls on a machine that drops.
+# bind. What was not dropped (softnet_stat, above) a longer queue does not help.
 set -euo pipefail
 # shellcheck source=tuning/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

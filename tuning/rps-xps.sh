@@ -9,7 +9,7 @@
 # an interrupt between cores.
 #
 # Effect: not measurable here: the machine's load goes over loopback, where the sender's core already runs the
-# receiver's TCP. RPS on loopback can be tried: UNMOGROWP_TUNING_NICS=lo tuning/measure rps-xps.
+# receiver's TCP.
 set -euo pipefail
 # shellcheck source=tuning/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

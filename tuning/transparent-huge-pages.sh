@@ -7,8 +7,7 @@
 #
 # When not: with `never`, ClickHouse's large scans miss the translation cache more often.
 #
-# Effect: tuning/measure transparent-huge-pages; not run yet on a quiet machine. The machine we measure on has
-# `madvise` already.
+# Effect: not measured. The machine we measure on has `madvise` already, so every figure of ours is with it.
 set -euo pipefail
 # shellcheck source=tuning/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

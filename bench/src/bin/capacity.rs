@@ -158,13 +158,12 @@ fn page(history: &str, assumed: &[String], set: &[(String, f64)]) -> anyhow::Res
             }
             sized = next;
         }
-        let left = sized.machines as f64 / 3.0 * 2.0;
-        let gbit = per_s * (value("body_bytes") + value("head_bytes") / batch) * 8.0 / 1e9 / left;
-        if gbit > value("nic_gbit_per_s") * value("busy_max") {
-            bail!(
-                "{name}: {gbit:.1} Gbit/s to a machine is more than its card takes: --set cores_per_machine=… lower"
-            );
-        }
+        let gbit_all = per_s * (value("body_bytes") + value("head_bytes") / batch) * 8.0 / 1e9;
+        let by_card = gbit_all / (value("nic_gbit_per_s") * value("busy_max").min(1.0)) / 2.0;
+        let in_zone = (by_card.ceil() as u64).max(sized.machines / 3);
+        let sized = sizing::in_zones(sized.cores_busy, in_zone, cores);
+        let left = (in_zone * 2) as f64;
+        let gbit = gbit_all / left;
         let (held, _) =
             sizing::backlog(per_s / left * value("row_bytes"), value("kafka_away_s"), 2.0);
         let _ = writeln!(

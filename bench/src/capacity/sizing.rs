@@ -20,7 +20,11 @@ pub fn size(
     assert!(per_s > 0.0 && cpu_us > 0.0 && cores_per_machine > 0 && busy_max > 0.0);
     let cores_busy = per_s * cpu_us / 1e6;
     let needed = cores_busy * imbalance.max(1.0) / busy_max / cores_per_machine as f64;
-    let in_zone = ((needed / 2.0).ceil() as u64).max(1);
+    in_zones(cores_busy, ((needed / 2.0).ceil() as u64).max(1), cores_per_machine)
+}
+
+/// The same for a number of machines in each zone that something else asks for.
+pub fn in_zones(cores_busy: f64, in_zone: u64, cores_per_machine: u64) -> Sized {
     let machines = in_zone * 3;
     let use_of = |count: u64| cores_busy / (count * cores_per_machine) as f64;
     Sized { cores_busy, machines, busy: [machines, machines - 1, in_zone * 2].map(use_of) }

@@ -112,8 +112,8 @@ bench_program() {
 bench_prepare() {
   local one
   prepare_tools
+  [[ " $* " != *" peers "* ]] || prepare_peers
   for one in "$@"; do
-    [[ $one != peers ]] || prepare_peers
     [[ " $criterion_benches " != *" $one "* ]] || continue
     prepare_binaries
     prepare_libchdb

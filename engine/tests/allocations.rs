@@ -138,10 +138,10 @@ fn check(what: &str, clients: usize, input: &[u8], requests: usize, each_max: Co
     let Counts { allocations, frees } = driven.counted;
     println!("{what}: {allocations} allocations, {frees} frees, {all} requests, {blocks} blocks");
     // A block of up to 64 KiB is copied for the forwarder, which frees it on its own thread; one that
-    // ends a segment makes the next one's entry.
+    // ends a segment (of 1 MiB here) makes the next one's entry.
     let most = |each: u64| each * all as u64;
     let (allocations_max, frees_max) =
-        (most(each_max.allocations) + blocks, most(each_max.frees) + blocks);
+        (most(each_max.allocations) + blocks + blocks / 8, most(each_max.frees) + blocks);
     assert!(allocations <= allocations_max, "{what}: {allocations} allocations in {all}");
     assert!(frees <= frees_max, "{what}: {frees} frees in {all}");
 }
@@ -201,5 +201,5 @@ fn a_refused_request_takes_nothing() {
 }
 #[test]
 fn a_compressed_body_takes_what_its_inflation_needs() {
-    check("gzip", 2, &gzipped(), 1, Counts { allocations: 4, frees: 4 });
+    check("gzip", 2, &gzipped(), 1, Counts { allocations: 6, frees: 4 });
 }

@@ -46,6 +46,7 @@ test() {
   export UNMOGROWP_KAFKA_JARS=$kafka_jars
   stage 'format' attend 120 cargo fmt --all --check
   stage 'lints' attend "$build_within_s" cargo clippy --quiet --locked --profile ci --workspace --all-targets -- -D warnings
+  stage 'as released' check_as_released
   stage 'compile' attend "$build_within_s" cargo build --quiet --locked --profile ci --workspace --all-targets
   local log failed_run=0
   target_dir
@@ -55,6 +56,18 @@ test() {
   stage_soft 'tests' run_tests "$within_s" "$log" test --workspace -- "${extra[@]}" || failed_run=1
   ((${#extra[@]} == 0)) || stage_soft 'sanitizer' run_sanitized "$within_s" "$log" || failed_run=1
   sum_up "$log" "$failed_run"
+}
+
+# Everything else here has debug assertions on, and what users build has not: code that is there only with
+# them would first be missed in a release. Only our own crates are checked anew. The simulation and the
+# fuzz targets are never released.
+check_as_released() {
+  local member
+  local -a without=()
+  for member in proto engine embedded consumer api loadgen bench tests; do
+    without+=(--config "profile.ci.package.$member.debug-assertions=false")
+  done
+  attend "$build_within_s" cargo check --quiet --locked --profile ci "${without[@]}" --workspace --exclude sim --exclude fuzz
 }
 
 # Runs one step and prints how long it took; a step that fails ends the run.

@@ -54,9 +54,12 @@ impl Shard {
         while connection.answers.front().is_some_and(|first| first.sequence <= acked_through) {
             let answer = connection.answers.pop_front().expect("there is a first one");
             if connection.out.capacity() == 0 {
-                connection.out = self.spare_buffers.pop().unwrap_or_default();
+                connection.out = self.take_spare();
             }
             self.render(&mut connection.out, &answer);
+            if let AnswerKind::Rendered(bytes) = answer.kind {
+                self.recycle(bytes);
+            }
             connection.out_count += 1;
         }
     }
@@ -126,7 +129,7 @@ impl Shard {
         self.counters.count_request(Some(code));
         let retry_after_s = matches!(code, ErrorCode::Unavailable | ErrorCode::RateLimited)
             .then_some(RETRY_AFTER_S);
-        let mut bytes = Vec::new();
+        let mut bytes = self.take_spare();
         let context = self.context(style);
         respond::push_error(&mut bytes, &context, code, error, details, allow, retry_after_s);
         if style.head_only {
@@ -136,13 +139,34 @@ impl Shard {
         self.push_rendered(connection, style, bytes);
     }
 
+    /// [`Self::answer_error`] whose words are made for it: one text for both, with a place in it where
+    /// the details begin, in memory that is kept.
+    pub(super) fn answer_made_error(
+        &mut self,
+        connection: &mut Connection,
+        style: AnswerStyle,
+        code: ErrorCode,
+        error: std::fmt::Arguments<'_>,
+        details: std::fmt::Arguments<'_>,
+    ) {
+        use std::fmt::Write;
+        let mut words = std::mem::take(&mut self.words);
+        words.clear();
+        words.write_fmt(error).expect("a String takes any text");
+        let error_bytes = words.len();
+        words.write_fmt(details).expect("a String takes any text");
+        let (error, details) = words.split_at(error_bytes);
+        self.answer_error(connection, style, code, error, details, None);
+        self.words = words;
+    }
+
     pub(super) fn answer_preflight(
         &mut self,
         connection: &mut Connection,
         style: AnswerStyle,
         allow: &str,
     ) {
-        let mut bytes = Vec::new();
+        let mut bytes = self.take_spare();
         respond::push_preflight(&mut bytes, &self.context(style), allow);
         self.counters.count_request(None);
         self.push_rendered(connection, style, bytes);
@@ -239,13 +263,12 @@ impl Shard {
         undecodable: Undecodable,
     ) {
         let Undecodable { offset } = undecodable;
-        self.answer_error(
+        self.answer_made_error(
             connection,
             request.style,
             ErrorCode::InvalidRequest,
-            "the body is not what its Content-Encoding says",
-            &format!("at byte {offset} of the body as sent"),
-            None,
+            format_args!("the body is not what its Content-Encoding says"),
+            format_args!("at byte {offset} of the body as sent"),
         );
     }
 

@@ -107,6 +107,10 @@ pub struct Shard {
     inflating_count: usize,
     body_reserved_bytes: usize,
     spare_buffers: Vec<Vec<u8>>,
+    /// What the spare buffers can hold, together.
+    spare_bytes: usize,
+    /// For the words of an answer that are made and not fixed.
+    words: String,
     actions: Vec<Action>,
     watch_cursor: usize,
     draining: bool,
@@ -146,6 +150,8 @@ impl Shard {
             inflating_count: 0,
             body_reserved_bytes: 0,
             spare_buffers: Vec::new(),
+            spare_bytes: 0,
+            words: String::new(),
             actions: Vec::new(),
             watch_cursor: 0,
             draining: false,
@@ -225,14 +231,14 @@ impl Shard {
     /// The bytes to send next; the driver gives the buffer back through [`Self::on_sent`].
     pub fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
         let now_us = self.now.monotonic_us;
-        let spare = self.spare_buffers.pop().unwrap_or_default();
+        let spare = self.take_spare();
         let Some(connection) = self.connections.get_mut(id) else {
-            self.spare_buffers.push(spare);
+            self.recycle(spare);
             return None;
         };
         connection.send_queued = false;
         if connection.sending || connection.out.is_empty() {
-            self.spare_buffers.push(spare);
+            self.recycle(spare);
             return None;
         }
         connection.sending = true;

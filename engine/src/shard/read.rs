@@ -8,7 +8,9 @@ use crate::metrics;
 /// Output buffers above this are given back to the allocator, not kept for the next answers: a
 /// connection may hold two of them, whatever it was answered.
 const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
-const SPARE_BUFFERS_MAX: usize = 64;
+/// Of all that are kept together. Short answers to a thousand clients at once fit; a bound on their
+/// number would keep few of those, or too much of longer ones.
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Held input of a connection that is not counted: longer than almost every head.
 pub const HELD_FREE_BYTES: usize = 4 * 1024;
@@ -332,11 +334,20 @@ impl Shard {
     }
 
     pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity())
-            && self.spare_buffers.len() < SPARE_BUFFERS_MAX
+        let bytes = buffer.capacity();
+        if (1..=SPARE_BUFFER_BYTES_MAX).contains(&bytes)
+            && self.spare_bytes + bytes <= SPARE_BYTES_MAX
         {
             buffer.clear();
+            self.spare_bytes += bytes;
             self.spare_buffers.push(buffer);
         }
+    }
+
+    /// An empty buffer, one of those that were recycled where there is one.
+    pub(super) fn take_spare(&mut self) -> Vec<u8> {
+        let spare = self.spare_buffers.pop().unwrap_or_default();
+        self.spare_bytes -= spare.capacity();
+        spare
     }
 }

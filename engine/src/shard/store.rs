@@ -473,13 +473,12 @@ impl Shard {
     fn refuse_body(&mut self, connection: &mut Connection, request: &Request, verdict: Verdict) {
         match verdict {
             Verdict::Accepted { .. } => unreachable!("an accepted body is not refused"),
-            Verdict::Malformed { offset, error } => self.answer_error(
+            Verdict::Malformed { offset, error } => self.answer_made_error(
                 connection,
                 request.style,
                 ErrorCode::InvalidRequest,
-                &format!("invalid JSON: {error}"),
-                &format!("at byte {offset} of the body"),
-                None,
+                format_args!("invalid JSON: {error}"),
+                format_args!("at byte {offset} of the body"),
             ),
             Verdict::WrongApp => self.answer_error(
                 connection,
@@ -489,13 +488,14 @@ impl Shard {
                 "app_id must be the app that the key in X-API-Key was made for",
                 None,
             ),
-            Verdict::Invalid(rule) => self.answer_error(
+            Verdict::Invalid(rule) => self.answer_made_error(
                 connection,
                 request.style,
                 ErrorCode::ValidationError,
-                &rule.to_string(),
-                "nothing of this batch was stored; ?partial=1 stores the events that are valid",
-                None,
+                format_args!("{rule}"),
+                format_args!(
+                    "nothing of this batch was stored; ?partial=1 stores the events that are valid"
+                ),
             ),
         }
     }

@@ -116,8 +116,8 @@ async fn drive(seat: Seat) -> io::Result<Exit> {
 /// The same listening socket under a descriptor of its own: shutting down ours ends the accept of
 /// glommio's, which would otherwise have to be dropped with a connection perhaps in it.
 fn listen_on(listener: &TcpListener) -> io::Result<Listener> {
-    // The kernel does not wait on a non-blocking socket for an accept that is not multishot.
-    listener.set_nonblocking(false)?;
+    // It must not block: glommio tries a plain accept first, and the whole shard would wait in it.
+    listener.set_nonblocking(true)?;
     let fd = listener.try_clone()?.into_raw_fd();
     // SAFETY: a new descriptor of a listening socket that nobody else has; glommio closes it.
     Ok(unsafe { Listener::from_raw_fd(fd) })

@@ -1,7 +1,7 @@
 # `./dev bench`: every figure that the project claims, each by one command. bench/README.md explains them.
 
 # In this order by `./dev bench` without a name; a bench that is not in it runs after them.
-readonly bench_order='head json journal block null ingest kafka e2e peers'
+readonly bench_order='head json journal block null ingest drivers kafka e2e peers'
 readonly criterion_benches='head json journal block'
 # Those that start Kafka.
 readonly kafka_benches='kafka peers'

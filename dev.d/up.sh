@@ -17,7 +17,7 @@ a demo app_id and key, and a curl to paste. Ctrl-C or SIGTERM stops all of it.
   --api-port N          default 8081
   --admin-port N        default 9090
   --clickhouse-port N   default 8123
-  --driver NAME         the engine's way to the network: auto (default), uring or epoll
+  --driver NAME         the engine's way to the network: auto (default), uring, epoll or glommio
 
 The way through Kafka, with a consumer:
   --full                starts Apache Kafka and Redis, too: the whole production path
@@ -60,7 +60,7 @@ up() {
     esac
   done
   check_ports
-  case $driver in auto | uring | epoll) ;; *) refuse "--driver is '$driver'; it must be auto, uring or epoll" ;; esac
+  case $driver in auto | uring | epoll | glommio) ;; *) refuse "--driver is '$driver'; it must be auto, uring, epoll or glommio" ;; esac
   local address='^(\[[0-9a-fA-F:.]+\]|[^],:[:space:]"\\]+):[0-9]{1,5}$' one
   for one in ${kafka_address//,/ } ${redis_url#redis://}; do
     [[ $one =~ $address ]] || refuse "'$one' is no HOST:PORT"

@@ -181,6 +181,7 @@ impl Engine {
                 Driver::Auto => Choice::Auto,
                 Driver::Uring => Choice::Uring,
                 Driver::Epoll => Choice::Epoll,
+                Driver::Glommio => Choice::Glommio,
             };
             let thread = start_shard(index, cores[index], choice, seat, &health, ended.clone())?;
             shards.push(ShardHandle { control, status, counters, thread: Some(thread) });

@@ -86,8 +86,7 @@ fn start_with(
     let thread =
         std::thread::spawn(move || driver::run(choice, seat, |name| started.send(name).unwrap()));
     let name = has_started.recv_timeout(DEADLINE).expect("the driver starts");
-    let expected = if choice == Choice::Epoll { "epoll" } else { "uring" };
-    assert_eq!(name, expected);
+    assert_eq!(name, choice.name());
     Running { address, control, feed, thread: Some(thread), _journal: journal, _dir: dir }
 }
 
@@ -377,6 +376,10 @@ macro_rules! for_every_driver {
         }
         mod uring {
             $(#[test] fn $property() { super::$property(super::Choice::Uring) })*
+        }
+        #[cfg(feature = "glommio")]
+        mod glommio {
+            $(#[test] fn $property() { super::$property(super::Choice::Glommio) })*
         }
     };
 }

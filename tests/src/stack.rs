@@ -21,14 +21,19 @@ pub const STOP_WITHIN: Duration = seconds(30);
 pub enum Driver {
     Uring,
     Epoll,
+    Glommio,
     Auto,
 }
 
 impl Driver {
+    /// `Auto` is one of them.
+    pub const ALL: [Driver; 3] = [Driver::Epoll, Driver::Uring, Driver::Glommio];
+
     pub const fn name(self) -> &'static str {
         match self {
             Driver::Uring => "uring",
             Driver::Epoll => "epoll",
+            Driver::Glommio => "glommio",
             Driver::Auto => "auto",
         }
     }

@@ -305,8 +305,8 @@ fn the_order_of_judgement() {
 }
 
 #[test]
-fn both_drivers_and_several_shards_answer_alike() {
-    for driver in [Driver::Epoll, Driver::Uring] {
+fn all_drivers_and_several_shards_answer_alike() {
+    for driver in Driver::ALL {
         let options = StackOptions { cores: 2, ..StackOptions::engine_alone().driver(driver) };
         let stack = Stack::start(options);
         for _ in 0..20 {

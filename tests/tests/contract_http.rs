@@ -124,6 +124,11 @@ fn framing_errors_are_refused_with_uring() {
 }
 
 #[test]
+fn framing_errors_are_refused_with_glommio() {
+    framing_errors(Driver::Glommio);
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_their_order() {
     let stack = Stack::start(StackOptions::engine_alone());
     let mut client = stack.client();

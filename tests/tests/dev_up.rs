@@ -144,7 +144,7 @@ fn wrong_flags_are_refused_with_the_reason() {
     for (arguments, expected) in [
         (&["up", "--ports", "1"][..], "--ports"),
         (&["up", "--ingest-port", "70000"], "0 to 65535"),
-        (&["up", "--driver", "fast"], "auto, uring or epoll"),
+        (&["up", "--driver", "fast"], "auto, uring, epoll or glommio"),
         (&["up", "--kafka", "nowhere"], "HOST:PORT"),
         (&["up", "--full", "--kafka", "127.0.0.1:9092"], "--full"),
         (&["servers", "up", "--kafka-port", "x"], "0 to 65535"),

@@ -44,7 +44,7 @@ fn recovers(mut stack: Stack, name: &str, make_room: impl FnOnce()) {
 
 #[test]
 fn a_full_backlog_is_refused_and_recovers() {
-    for driver in [Driver::Epoll, Driver::Uring] {
+    for driver in Driver::ALL {
         let options = StackOptions::default()
             .driver(driver)
             .set("journal.segment_bytes=2097152")
@@ -58,7 +58,7 @@ fn a_full_backlog_is_refused_and_recovers() {
 
 #[test]
 fn a_full_disk_is_refused_and_recovers() {
-    for driver in [Driver::Epoll, Driver::Uring] {
+    for driver in Driver::ALL {
         let disk = SmallDisk::mount(64);
         let options = StackOptions {
             journal_dir: Some(disk.path().join("journal")),

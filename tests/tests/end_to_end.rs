@@ -51,3 +51,8 @@ fn an_event_is_in_every_answer_with_epoll() {
 fn an_event_is_in_every_answer_with_uring() {
     an_event_is_in_every_answer(Driver::Uring);
 }
+
+#[test]
+fn an_event_is_in_every_answer_with_glommio() {
+    an_event_is_in_every_answer(Driver::Glommio);
+}

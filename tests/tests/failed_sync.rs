@@ -59,3 +59,8 @@ fn a_failed_sync_is_the_end_of_the_shard_with_epoll() {
 fn a_failed_sync_is_the_end_of_the_shard_with_uring() {
     a_failing_disk(Driver::Uring);
 }
+
+#[test]
+fn a_failed_sync_is_the_end_of_the_shard_with_glommio() {
+    a_failing_disk(Driver::Glommio);
+}

@@ -46,10 +46,16 @@ fn nothing_acknowledged_is_lost_with_uring() {
 }
 
 #[test]
+fn nothing_acknowledged_is_lost_with_glommio() {
+    killed_rounds(Driver::Glommio, 3);
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn nothing_acknowledged_is_lost_in_many_rounds() {
     killed_rounds(Driver::Epoll, 25);
     killed_rounds(Driver::Uring, 25);
+    killed_rounds(Driver::Glommio, 25);
 }
 
 /// ClickHouse dies with the engine: what it took and what it did not, both come out once.

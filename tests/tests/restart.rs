@@ -35,6 +35,11 @@ fn a_stop_under_load_loses_nothing_with_uring() {
     stopped_under_load(Driver::Uring);
 }
 
+#[test]
+fn a_stop_under_load_loses_nothing_with_glommio() {
+    stopped_under_load(Driver::Glommio);
+}
+
 /// The backlog of an engine that died while ClickHouse was away.
 #[test]
 fn a_backlog_is_visible_soon_after_the_start() {

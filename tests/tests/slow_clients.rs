@@ -62,6 +62,11 @@ fn slow_clients_are_given_up_with_uring() {
     slow_clients(Driver::Uring);
 }
 
+#[test]
+fn slow_clients_are_given_up_with_glommio() {
+    slow_clients(Driver::Glommio);
+}
+
 /// A client that sends and never reads: its answers fill its socket, and only its own.
 #[test]
 fn a_client_that_does_not_read_stops_only_itself() {

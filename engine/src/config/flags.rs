@@ -34,7 +34,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "URL")]
     pub clickhouse_url: Option<String>,
 
-    /// How sockets and disk are driven: auto, uring or epoll [default: auto]
+    /// How sockets and disk are driven: auto, uring, epoll or glommio [default: auto]
     #[arg(long, value_name = "NAME")]
     pub driver: Option<String>,
 

@@ -65,10 +65,17 @@ const fn key(name: &'static str, kind: Kind, advice: &'static str) -> Key {
     Key { name, kind, advice }
 }
 
+/// Those that this build has.
+const DRIVERS: &[&str] = if cfg!(feature = "glommio") {
+    &["auto", "uring", "epoll", "glommio"]
+} else {
+    &["auto", "uring", "epoll"]
+};
+
 pub const KEYS: &[Key] = &[
     key("server.listen", Kind::Address, "127.0.0.1:8080 serves this machine, 0.0.0.0:8080 all"),
     count("server.cores", 0, 1024, "0 takes every core the process may use"),
-    key("server.driver", Kind::Choice(&["auto", "uring", "epoll"]), "auto takes the best there is"),
+    key("server.driver", Kind::Choice(DRIVERS), "auto takes the best there is"),
     count("server.nice", 0, 19, "0 leaves the forwarder's priority alone"),
     key("server.ready_file", Kind::Path, "leave it out to have no such file"),
     key("admin.listen", Kind::Address, "keep it on loopback: 127.0.0.1:9090"),

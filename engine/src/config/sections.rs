@@ -31,6 +31,8 @@ pub enum Driver {
     Auto,
     Uring,
     Epoll,
+    /// Not in every build.
+    Glommio,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -87,7 +87,7 @@ fn every_key_refuses_a_wrong_value_and_says_what_would_be_right() {
                 vec![(min - 1).to_string(), (max + 1).to_string(), "true".into(), "\"x\"".into()]
             }
             Kind::Address => vec!["\"localhost\"".into(), "8080".into()],
-            Kind::Choice(_) => vec!["\"glommio\"".into(), "1".into()],
+            Kind::Choice(_) => vec!["\"kqueue\"".into(), "1".into()],
             Kind::Path => vec!["\"\"".into(), "7".into()],
             Kind::Url => vec!["\"https://x\"".into(), "\"http://\"".into(), "\"x:1\"".into()],
             Kind::Name => vec!["\"a b\"".into(), "\"1a\"".into(), "\"\"".into()],

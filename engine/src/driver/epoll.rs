@@ -3,9 +3,9 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::time::Instant;
 
 use super::clock::Clock;
+use super::ending::Ending;
 use super::system::{self, HANGUP, Poller, READABLE, WRITABLE};
 use super::writer::Writers;
 use super::{Exit, Seat};
@@ -29,8 +29,7 @@ pub struct Epoll {
     writers: Writers,
     /// Out of descriptors: no accept before the next tick.
     accept_paused: bool,
-    stop_at: Option<Instant>,
-    failed: bool,
+    ending: Ending,
     sockets: Vec<Option<Socket>>,
     receive: Vec<u8>,
     actions: Vec<Action>,
@@ -58,8 +57,7 @@ impl Epoll {
             clock: Clock::new(),
             writers,
             accept_paused: false,
-            stop_at: None,
-            failed: false,
+            ending: Ending::default(),
             sockets: Vec::new(),
             receive: vec![0; RECEIVE_BYTES],
             actions: Vec::new(),
@@ -96,7 +94,7 @@ impl Epoll {
                 self.writers.submit(write);
             }
             self.perform_actions();
-            if let Some(exit) = self.exit() {
+            if let Some(exit) = self.ending.exit(self.seat.shard.is_drained()) {
                 return Ok(exit);
             }
         }
@@ -106,12 +104,9 @@ impl Epoll {
     /// once, its clients are told, then the thread ends.
     fn finish_writes(&mut self) {
         while let Some((write, result)) = self.writers.next_done() {
-            let Err(failed) = self.shard().on_write_done(write, result) else { continue };
-            if !std::mem::replace(&mut self.failed, true) {
+            if let Err(failed) = self.shard().on_write_done(write, result) {
+                self.ending.fail(&failed, &mut self.seat.on_journal_failed);
                 self.begin_stop();
-                if let Some(on_failed) = self.seat.on_journal_failed.take() {
-                    on_failed(&failed);
-                }
             }
         }
     }
@@ -119,26 +114,13 @@ impl Epoll {
     /// Closes the listener; a connection that the kernel had queued there is reset, and its client
     /// finds another shard or another engine.
     fn begin_stop(&mut self) {
-        if self.stop_at.is_some() {
+        if !self.ending.begin(self.seat.drain_deadline) {
             return;
         }
-        self.stop_at = Some(Instant::now() + self.seat.drain_deadline);
         if let Some(listener) = self.seat.listener.take() {
             let _ = self.poller.remove(listener.as_raw_fd());
         }
         self.shard().begin_drain();
-    }
-
-    fn exit(&mut self) -> Option<Exit> {
-        let stop_at = self.stop_at?;
-        let over = if self.failed { Exit::JournalFailed } else { Exit::Drained };
-        if self.shard().is_drained() {
-            Some(over)
-        } else if Instant::now() >= stop_at {
-            Some(if self.failed { Exit::JournalFailed } else { Exit::DeadlinePassed })
-        } else {
-            None
-        }
     }
 
     fn shard(&mut self) -> &mut Shard {

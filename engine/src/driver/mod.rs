@@ -4,9 +4,14 @@
 //! One driver runs on one pinned thread with a listener of its own (SO_REUSEPORT): nothing is shared
 //! between shards.
 
+#[cfg(feature = "glommio")]
+mod bell;
 mod buffer_ring;
 mod clock;
+mod ending;
 mod epoll;
+#[cfg(feature = "glommio")]
+mod glommio;
 mod socket;
 mod system;
 mod uring;
@@ -28,21 +33,33 @@ pub use system::{available_cores, pin_to_core};
 pub struct Control {
     stop: AtomicBool,
     wake: system::EventFd,
+    /// Rung instead while a driver listens to it.
+    #[cfg(feature = "glommio")]
+    bell: bell::Bell,
 }
 
 impl Control {
     pub fn new() -> io::Result<Arc<Control>> {
-        Ok(Arc::new(Control { stop: AtomicBool::new(false), wake: system::EventFd::new()? }))
+        Ok(Arc::new(Control {
+            stop: AtomicBool::new(false),
+            wake: system::EventFd::new()?,
+            #[cfg(feature = "glommio")]
+            bell: bell::Bell::default(),
+        }))
     }
 
     /// Takes no new connections, answers what was asked, then ends.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.wake.signal();
+        self.wake();
     }
 
     /// Makes the shard's loop turn once: something outside has changed.
     pub fn wake(&self) {
+        #[cfg(feature = "glommio")]
+        if self.bell.ring() {
+            return;
+        }
         self.wake.signal();
     }
 
@@ -85,12 +102,34 @@ pub enum Choice {
     Auto,
     Uring,
     Epoll,
+    /// The baseline; there with the feature of that name.
+    Glommio,
+}
+
+impl Choice {
+    pub const ALL: [Choice; 4] = [Choice::Auto, Choice::Uring, Choice::Epoll, Choice::Glommio];
+
+    /// As in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Choice::Auto => "auto",
+            Choice::Uring => "uring",
+            Choice::Epoll => "epoll",
+            Choice::Glommio => "glommio",
+        }
+    }
+
+    /// Whether this build has it.
+    pub const fn is_built_in(self) -> bool {
+        !matches!(self, Choice::Glommio) || cfg!(feature = "glommio")
+    }
 }
 
 /// Runs a shard on the calling thread until it ends. `on_start` is told which driver it is.
 pub fn run(choice: Choice, seat: Seat, on_start: impl FnOnce(&'static str)) -> io::Result<Exit> {
     let seat = match choice {
         Choice::Epoll => seat,
+        Choice::Glommio => return run_glommio(seat, on_start),
         Choice::Uring | Choice::Auto => match uring::Uring::new(seat) {
             Ok(driver) => {
                 on_start("uring");
@@ -106,4 +145,16 @@ pub fn run(choice: Choice, seat: Seat, on_start: impl FnOnce(&'static str)) -> i
     let driver = epoll::Epoll::new(seat)?;
     on_start("epoll");
     driver.run()
+}
+
+#[cfg(feature = "glommio")]
+fn run_glommio(seat: Seat, on_start: impl FnOnce(&'static str)) -> io::Result<Exit> {
+    let driver = glommio::Glommio::new(seat)?;
+    on_start("glommio");
+    driver.run()
+}
+
+#[cfg(not(feature = "glommio"))]
+fn run_glommio(_: Seat, _: impl FnOnce(&'static str)) -> io::Result<Exit> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no driver glommio"))
 }

@@ -33,7 +33,7 @@ impl Writers {
                     if report.send((write, result)).is_err() {
                         return;
                     }
-                    control.wake.signal();
+                    control.wake();
                 }
             })?);
         }

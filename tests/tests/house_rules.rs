@@ -76,6 +76,9 @@ const LICENCES_ALLOWED: [&str; 13] = [
     "0BSD",
 ];
 
+/// Used unchanged, which is all that its licence asks of those who do not change it: glommio needs it.
+const LICENCE_EXCEPTIONS: [(&str, &str); 1] = [("bitmaps", "MPL-2.0+")];
+
 fn check_none(rule: &str, found: &[String]) {
     assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
 }
@@ -170,6 +173,9 @@ fn every_crate_has_a_permissive_licence() {
     let found: Vec<String> = list(&metadata, "packages")
         .iter()
         .filter(|package| !licence_is_allowed(text(package, "license")))
+        .filter(|package| {
+            !LICENCE_EXCEPTIONS.contains(&(text(package, "name"), text(package, "license")))
+        })
         .map(|package| format!("{}: {:?}", text(package, "name"), text(package, "license")))
         .collect();
     check_none("a licence that is not on the list", &found);

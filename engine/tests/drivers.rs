@@ -213,20 +213,34 @@ fn a_delivery_wakes_it(choice: Choice) {
     let mut running =
         start_with(choice, |_| {}, |shard| shard.wait_for_delivery(other_end, 5_000_000));
     let mut stream = running.connect();
-    let asked = Instant::now();
-    stream.write_all(&post("", &batch(1, 1))).unwrap();
-    while !watch.is_awaited(u64::MAX) {
-        assert!(asked.elapsed() < DEADLINE, "the shard never says that it waits");
-        std::thread::yield_now();
+    let mut waits = Vec::new();
+    for _ in 0..20 {
+        let asked = Instant::now();
+        stream.write_all(&post("", &batch(1, 1))).unwrap();
+        while !watch.is_awaited(u64::MAX) {
+            assert!(asked.elapsed() < DEADLINE, "the shard never says that it waits");
+            std::thread::yield_now();
+        }
+        let sequence = loop {
+            if let Some(block) = running.feed.next_block().unwrap() {
+                break block.header.id.sequence;
+            }
+            assert!(asked.elapsed() < DEADLINE, "the block never becomes durable");
+        };
+        running.feed.mark_forwarded(sequence).unwrap();
+        // As a lane does. A shard that is just in its turn sees by itself that the block has arrived.
+        let marked = Instant::now();
+        let awaited = watch.is_awaited(sequence);
+        if awaited {
+            running.control.wake();
+        }
+        assert_eq!(answer(&mut stream).0, 200);
+        waits.extend(awaited.then(|| marked.elapsed()));
     }
-    while running.feed.next_block().unwrap().is_none() {
-        assert!(asked.elapsed() < DEADLINE, "the block never becomes durable");
-    }
-    running.feed.mark_forwarded(1).unwrap();
-    assert!(watch.is_awaited(1));
-    running.control.wake();
-    assert_eq!(answer(&mut stream).0, 200);
-    assert!(asked.elapsed() < Duration::from_secs(4), "the deadline answered");
+    waits.sort_unstable();
+    // Without the wake almost all of them take the 50 ms to the next tick.
+    let median = waits.get(waits.len() / 2).expect("some had to be woken");
+    assert!(*median < Duration::from_millis(20), "{waits:?}");
 }
 
 fn every_byte_by_itself(choice: Choice) {

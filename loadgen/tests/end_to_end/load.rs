@@ -1,10 +1,11 @@
 //! The generator's binary against a stand-in server: what it sends, what it counts, how it ends.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::TcpListener;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use tests::servers::ReservedPort;
 
 use crate::stand_in::{Reply, Seen, answer, load, load_exactly, load_meanwhile, reply, serve};
 
@@ -186,11 +187,11 @@ fn answers_that_are_not_http_are_errors() {
 
 #[test]
 fn no_server_has_its_own_exit_code() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // That of a listener that was closed would be open for as long as a process that is being started
+    // has a copy of it.
+    let nobody = ReservedPort::take();
     let begun = Instant::now();
-    let run = load(address, &[]);
+    let run = load(nobody.address(), &[]);
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     assert!(run.stderr.contains("refused"), "{}", run.stderr);
     assert!(begun.elapsed() < Duration::from_secs(5));

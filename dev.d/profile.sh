@@ -46,7 +46,8 @@ profile() {
   [[ -x $binaries/unmogrowp-flame ]] || fail "$binaries/unmogrowp-flame is not there"
   data=${TMPDIR:-/tmp}/unmogrowp-profile-$$
   mkdir -p "$data"
-  local up_pid='' load_pid='' ask_pid=''
+  # Not local: the trap runs when this function has returned.
+  up_pid='' load_pid='' ask_pid=''
   trap 'profile_end' EXIT
   trap 'exit 143' TERM
   trap 'exit 130' INT
@@ -104,7 +105,8 @@ count_calls() {
   engine_metric "$admin" unmogrowp_requests_total
   printf '\nsystem calls, of %s requests:\n' "$((reply - before))"
   awk -v requests=$((reply - before)) '
-    NF >= 9 && $2 ~ /^[0-9]+$/ && $1 ~ /^[a-z_0-9]+$/ { calls[$1] += $2; all += $2 }
+    # One line a call and thread; older versions of perf have no column of errors.
+    NF >= 7 && $2 ~ /^[0-9]+$/ && $1 ~ /^[a-z_0-9]+$/ { calls[$1] += $2; all += $2 }
     END {
       for (name in calls) printf "%12.4f  %s\n", calls[name] / (requests ? requests : 1), name | "sort -rn | head -n 12"
       close("sort -rn | head -n 12")

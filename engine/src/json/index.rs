@@ -157,7 +157,7 @@ fn check_ends(scan: &mut Scan<'_>, non_ascii: bool) {
 #[inline(never)]
 fn check_utf8(scan: &mut Scan<'_>) {
     let checked = &mut scan.carry.utf8_checked;
-    match std::str::from_utf8(&scan.body[*checked..scan.to]) {
+    match simdutf8::compat::from_utf8(&scan.body[*checked..scan.to]) {
         Ok(_) => *checked = scan.to,
         Err(wrong) => {
             *checked += wrong.valid_up_to();

@@ -15,6 +15,9 @@ use crate::journal::AlignedBytes;
 pub const GROUP: u16 = 0;
 const BUFFER_COUNT: u16 = 128;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// From one buffer to the next: buffers a power of two apart would begin in the same sets of the
+/// caches, and a few of them with short requests would drive each other out.
+const BUFFER_STRIDE_BYTES: usize = BUFFER_BYTES + 17 * 64;
 
 /// A buffer that the kernel has filled and we have not given back.
 #[must_use = "a buffer that is not given back is lost to the ring"]
@@ -38,7 +41,7 @@ impl BufferRing {
         let entry_bytes = size_of::<BufRingEntry>();
         let mut this = BufferRing {
             entries: AlignedBytes::zeroed(usize::from(BUFFER_COUNT) * entry_bytes),
-            buffers: AlignedBytes::zeroed(usize::from(BUFFER_COUNT) * BUFFER_BYTES),
+            buffers: AlignedBytes::zeroed(usize::from(BUFFER_COUNT) * BUFFER_STRIDE_BYTES),
             tail: 0,
         };
         // SAFETY: the entries are page-aligned, zeroed, as many as announced, and live in `this`
@@ -61,7 +64,7 @@ impl BufferRing {
     }
 
     pub fn bytes(&self, received: &Received) -> &[u8] {
-        let start = usize::from(received.buffer) * BUFFER_BYTES;
+        let start = usize::from(received.buffer) * BUFFER_STRIDE_BYTES;
         &self.buffers[start..start + received.length]
     }
 
@@ -71,7 +74,7 @@ impl BufferRing {
 
     fn hand_over(&mut self, buffer: u16) {
         let at = usize::from(self.tail & (BUFFER_COUNT - 1));
-        let address = self.buffers.as_ptr() as u64 + u64::from(buffer) * BUFFER_BYTES as u64;
+        let address = self.buffers.as_ptr() as u64 + u64::from(buffer) * BUFFER_STRIDE_BYTES as u64;
         let base = self.entries.as_mut_ptr().cast::<BufRingEntry>();
         // SAFETY: `at` is below the number of entries and the memory is aligned for them. The kernel
         // reads an entry only after the tail has passed it, which the release store below does; the

@@ -57,6 +57,8 @@ pub fn start(app_id: &str, api_key: &str) -> anyhow::Result<SocketAddr> {
             listener: Some(listener),
             control,
             writes_in_flight_max: config.journal.writes_in_flight_max,
+            gather_us: config.server.gather_us,
+            spin_us: config.server.spin_us,
             drain_deadline: Duration::from_secs(1),
             on_journal_failed: None,
         };

@@ -174,6 +174,8 @@ impl Engine {
                 listener: Some(listener),
                 control: Arc::clone(&control),
                 writes_in_flight_max: config.journal.writes_in_flight_max,
+                gather_us: config.server.gather_us,
+                spin_us: config.server.spin_us,
                 drain_deadline: DRAIN_DEADLINE,
                 on_journal_failed: Some(report_failure(index, &health)),
             };

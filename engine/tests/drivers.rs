@@ -79,6 +79,8 @@ fn start_with(
         listener: Some(listener),
         control: Arc::clone(&control),
         writes_in_flight_max: 2,
+        gather_us: config.server.gather_us,
+        spin_us: config.server.spin_us,
         drain_deadline: Duration::from_secs(5),
         on_journal_failed: None,
     };
@@ -182,6 +184,21 @@ fn one_batch(choice: Choice) {
     assert!(body.contains(r#""events_received":100"#), "{body}");
     assert!(matches!(running.stop(), Exit::Drained));
     assert_eq!(running.stored_rows(), 100);
+}
+
+/// It neither sleeps while something may come nor works for ever on nothing.
+fn answers_while_it_polls(choice: Choice) {
+    let mut running = start(choice, |config| config.server.spin_us = 20_000);
+    for pause in [Duration::ZERO, Duration::from_millis(60)] {
+        std::thread::sleep(pause);
+        let mut stream = running.connect();
+        stream.write_all(&post("", &batch(1, 1)).repeat(3)).unwrap();
+        for _ in 0..3 {
+            assert_eq!(answer(&mut stream).0, 200);
+        }
+    }
+    assert!(matches!(running.stop(), Exit::Drained));
+    assert_eq!(running.stored_rows(), 6);
 }
 
 /// A loop that sleeps past the deadline would answer with its next tick, 50 ms after the last. The
@@ -409,6 +426,7 @@ for_every_driver!(
     many_connections_come_and_go,
     a_stop_answers_what_was_asked,
     a_full_shard_refuses_and_recovers,
+    answers_while_it_polls,
     wakes_at_the_deadline_of_a_delivery,
     a_delivery_wakes_it,
 );

@@ -42,6 +42,10 @@ pub struct Server {
     /// Shards, one pinned to each core; 0 is all cores the process may use.
     pub cores: usize,
     pub driver: Driver,
+    /// A turn of a shard waits so long for more to come, where the kernel can gather; 0 does not wait.
+    pub gather_us: u32,
+    /// A shard polls so long before it sleeps.
+    pub spin_us: u32,
     /// Added to the niceness of the forwarder's thread, which competes with the shards for cores.
     pub nice: i32,
     /// Written once the engine answers, with the addresses it really listens on.
@@ -164,6 +168,8 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             cores: 0,
             driver: Driver::Auto,
+            gather_us: 20,
+            spin_us: 0,
             nice: 0,
             ready_file: None,
         }

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::clock::Clock;
+use super::clock::{Clock, Spin};
 use super::ending::Ending;
 use super::system::{self, HANGUP, Poller, READABLE, WRITABLE};
 use super::writer::Writers;
@@ -67,15 +67,18 @@ impl Epoll {
     pub fn run(mut self) -> io::Result<Exit> {
         let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         let mut next_tick_us = 0u64;
+        let mut spin = Spin::new(self.seat.spin_us);
         loop {
-            let timeout_ms = if self.shard().has_work() {
+            let wait_us = if self.shard().has_work() {
                 0
             } else {
                 let until_us = next_tick_us.min(self.seat.shard.next_deadline_us());
-                until_us.saturating_sub(self.clock.now().monotonic_us).div_ceil(1_000) as i32
+                until_us.saturating_sub(self.clock.now().monotonic_us)
             };
+            let timeout_ms = spin.wait_us(wait_us).div_ceil(1_000) as i32;
             let count = self.poller.wait(&mut events, timeout_ms)?;
             let now = self.clock.now();
+            spin.on_turn(count > 0, now.monotonic_us);
             self.shard().set_now(now);
             for event in &events[..count] {
                 self.on_event(event.u64, event.events);

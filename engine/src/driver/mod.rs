@@ -12,6 +12,7 @@ mod ending;
 mod epoll;
 #[cfg(feature = "glommio")]
 mod glommio;
+mod registered;
 mod socket;
 mod system;
 mod uring;
@@ -89,6 +90,10 @@ pub struct Seat {
     pub control: Arc<Control>,
     /// Journal writes under way at once.
     pub writes_in_flight_max: usize,
+    /// How long a turn gathers completions before it works on them; only `uring` can.
+    pub gather_us: u32,
+    /// How long a shard polls after it last had something, before it sleeps. Not for `glommio`.
+    pub spin_us: u32,
     /// From the stop to the moment when open connections are dropped.
     pub drain_deadline: Duration,
     /// Called once, on the shard's thread, when its journal has failed.

@@ -100,7 +100,7 @@ impl Poller {
     }
 }
 
-/// Accepts one connection, non-blocking, with Nagle's delay off.
+/// Accepts one connection, non-blocking; what [`listen`] set on the listener holds for it, too.
 pub fn accept(listener: RawFd) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: null address pointers are allowed; the descriptor it returns is new and ours alone.
@@ -108,23 +108,28 @@ pub fn accept(listener: RawFd) -> io::Result<OwnedFd> {
         let fd = libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags);
         OwnedFd::from_raw_fd(check(fd)?)
     };
-    set_nodelay(fd.as_raw_fd());
     Ok(fd)
 }
 
-/// Answers are written whole; waiting to fill a packet would only add latency. Best effort.
-pub fn set_nodelay(socket: RawFd) {
+/// Answers are written whole: waiting to fill a packet would only add latency, and pacing them costs
+/// a timer each. They fit the initial window, so whose congestion control it is does not matter
+/// otherwise; reno, which every kernel has and allows, does the least. Best effort.
+fn set_for_short_answers(listener: RawFd) {
     let on: libc::c_int = 1;
-    // SAFETY: passes a live integer and its size.
-    let _ = unsafe {
-        libc::setsockopt(
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_NODELAY,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
+    let options: [(libc::c_int, &[u8]); 2] =
+        [(libc::TCP_NODELAY, &on.to_ne_bytes()), (libc::TCP_CONGESTION, b"reno")];
+    for (option, value) in options {
+        // SAFETY: passes live bytes and how many there are.
+        let _ = unsafe {
+            libc::setsockopt(
+                listener,
+                libc::IPPROTO_TCP,
+                option,
+                value.as_ptr().cast(),
+                value.len() as libc::socklen_t,
+            )
+        };
+    }
 }
 
 pub fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -215,7 +220,7 @@ pub fn stream_socket(ipv6: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Binds and listens.
+/// Binds and listens. Accepted sockets inherit the options.
 pub fn listen(socket: &OwnedFd, address: std::net::SocketAddr, backlog: i32) -> io::Result<()> {
     let result = match address {
         std::net::SocketAddr::V4(v4) => {
@@ -253,6 +258,7 @@ pub fn listen(socket: &OwnedFd, address: std::net::SocketAddr, backlog: i32) -> 
         }
     };
     check(result)?;
+    set_for_short_answers(socket.as_raw_fd());
     // SAFETY: takes no pointers.
     check(unsafe { libc::listen(socket.as_raw_fd(), backlog) })?;
     Ok(())

@@ -14,7 +14,8 @@ use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buffer_ring::{BufferRing, GROUP};
-use super::clock::Clock;
+use super::clock::{Clock, Spin};
+use super::registered::RegisteredFiles;
 use super::{Exit, Seat, system};
 use crate::connection::ConnectionId;
 use crate::journal::{WRITE_BLOCKS_MAX, Write};
@@ -22,6 +23,9 @@ use crate::shard::{Action, Shard};
 
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
+
+/// So many completions end the gathering early.
+const GATHERED_MAX: usize = 64;
 
 /// What a completion is for, in the top bits of its user data; the rest says whose.
 const KIND_SHIFT: u32 = 60;
@@ -31,13 +35,17 @@ const KIND_RECEIVE: u64 = 3;
 const KIND_SEND: u64 = 4;
 const KIND_WRITE: u64 = 5;
 const KIND_CANCEL: u64 = 6;
+const KIND_FILES: u64 = 7;
 const GENERATION_MASK: u32 = 0x0fff_ffff;
 
 pub struct Uring {
     seat: Seat,
     ring: IoUring,
     buffers: BufferRing,
+    files: RegisteredFiles,
     clock: Clock,
+    /// [`Seat::gather_us`] where the kernel can (Linux 6.12), else 0.
+    gather_us: u32,
     stop_at: Option<Instant>,
     failed: bool,
     accepting: bool,
@@ -49,7 +57,7 @@ pub struct Uring {
     to_arm: Vec<ConnectionId>,
     sends: Vec<Option<Send>>,
     free_sends: Vec<u32>,
-    writes: Vec<Option<UnderWay>>,
+    writes: Vec<WriteSlot>,
     actions: Vec<Action>,
 }
 
@@ -69,11 +77,18 @@ struct Send {
     sent: usize,
 }
 
-/// A journal write in the kernel's hands, and when it was submitted.
-struct UnderWay {
-    write: Write,
+/// Room for a journal write in the kernel's hands.
+struct WriteSlot {
+    write: Option<Write>,
     /// Points into `write`'s buffers; boxed, so that it stays where the kernel was told it is.
-    _slices: Box<[libc::iovec; WRITE_BLOCKS_MAX]>,
+    slices: Box<[libc::iovec; WRITE_BLOCKS_MAX]>,
+}
+
+impl WriteSlot {
+    fn new() -> WriteSlot {
+        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        WriteSlot { write: None, slices: Box::new([empty; WRITE_BLOCKS_MAX]) }
+    }
 }
 
 impl Uring {
@@ -81,12 +96,17 @@ impl Uring {
     pub fn new(seat: Seat) -> Result<Uring, (io::Error, Box<Seat>)> {
         match Uring::set_up() {
             Ok((ring, buffers)) => {
-                let writes = (0..seat.writes_in_flight_max).map(|_| None).collect();
+                let files = RegisteredFiles::register(&ring, seat.shard.connections_max());
+                let writes = (0..seat.writes_in_flight_max).map(|_| WriteSlot::new()).collect();
+                let can_gather = ring.params().is_feature_min_timeout();
+                let gather_us = if can_gather { seat.gather_us } else { 0 };
                 Ok(Uring {
                     seat,
                     ring,
                     buffers,
+                    files,
                     clock: Clock::new(),
+                    gather_us,
                     stop_at: None,
                     failed: false,
                     accepting: false,
@@ -124,15 +144,18 @@ impl Uring {
     fn run_loop(&mut self) -> io::Result<Exit> {
         let mut completed: Vec<(u64, i32, u32)> = Vec::with_capacity(COMPLETIONS as usize);
         let mut next_tick_us = 0u64;
+        let mut spin = Spin::new(self.seat.spin_us);
         self.arm_wake();
         self.arm_accept();
         loop {
-            self.submit_and_wait(next_tick_us)?;
+            let wait_us = spin.wait_us(self.wait_us(next_tick_us));
+            self.submit_and_wait(wait_us)?;
             let now = self.clock.now();
             self.shard().set_now(now);
             completed.clear();
             let done = self.ring.completion();
             completed.extend(done.map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+            spin.on_turn(!completed.is_empty(), now.monotonic_us);
             for &(user_data, result, flags) in &completed {
                 self.on_completion(user_data, result, flags);
             }
@@ -160,17 +183,26 @@ impl Uring {
         &mut self.seat.shard
     }
 
-    fn submit_and_wait(&mut self, next_tick_us: u64) -> io::Result<()> {
-        let wait_us = if self.seat.shard.has_work() {
-            0
-        } else {
-            let until_us = next_tick_us.min(self.seat.shard.next_deadline_us());
-            until_us.saturating_sub(self.clock.now().monotonic_us)
-        };
+    fn wait_us(&self, next_tick_us: u64) -> u64 {
+        if self.seat.shard.has_work() {
+            return 0;
+        }
+        let until_us = next_tick_us.min(self.seat.shard.next_deadline_us());
+        until_us.saturating_sub(self.clock.now().monotonic_us)
+    }
+
+    /// Waits for a completion, and from then on for more, but not longer in all than `gather_us`: a
+    /// turn that has several costs one system call and one journal write for all of them.
+    fn submit_and_wait(&mut self, wait_us: u64) -> io::Result<()> {
         let timeout =
             Timespec::new().sec(wait_us / 1_000_000).nsec((wait_us % 1_000_000 * 1_000) as u32);
-        let want = usize::from(wait_us > 0);
-        let arguments = SubmitArgs::new().timespec(&timeout);
+        let gather_us = wait_us.min(u64::from(self.gather_us)) as u32;
+        let want = match (wait_us, gather_us) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            _ => GATHERED_MAX,
+        };
+        let arguments = SubmitArgs::new().timespec(&timeout).min_wait_usec(gather_us);
         let submitted = self.ring.submitter().submit_with_args(want, &arguments);
         if self.ring.submission().is_empty() {
             self.closed.clear();
@@ -190,7 +222,7 @@ impl Uring {
         loop {
             // SAFETY: whoever builds an entry keeps what it points to alive until its completion:
             // sends and writes own their memory in slots of this driver, receives use the buffer
-            // ring, the rest points to nothing.
+            // ring, updates of registered files that table's, the rest points to nothing.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -202,11 +234,10 @@ impl Uring {
     fn on_completion(&mut self, user_data: u64, result: i32, flags: u32) {
         match user_data >> KIND_SHIFT {
             KIND_ACCEPT => self.on_accept(result, flags),
-            KIND_WAKE => {
+            // Each signal completes the poll again, so the count need not be read in between.
+            KIND_WAKE if !cqueue::more(flags) => {
                 self.seat.control.wake.clear();
-                if !cqueue::more(flags) {
-                    self.arm_wake();
-                }
+                self.arm_wake();
             }
             KIND_RECEIVE => self.on_receive(connection_id(user_data), result, flags),
             KIND_SEND => self.on_send(user_data as u32, result),
@@ -245,7 +276,6 @@ impl Uring {
             return;
         }
         let Some(id) = self.shard().on_accept() else { return };
-        system::set_nodelay(fd.as_raw_fd());
         let index = id.index as usize;
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
@@ -259,6 +289,9 @@ impl Uring {
         });
         if let Some(socket) = replaced {
             self.close(socket);
+        }
+        if let Some(entry) = self.files.fill(index, result) {
+            self.push(entry.user_data(KIND_FILES << KIND_SHIFT));
         }
         self.arm_receive(id);
     }
@@ -280,8 +313,9 @@ impl Uring {
             return;
         }
         socket.receiving = true;
-        let fd = Fd(socket.fd.as_raw_fd());
-        let entry = opcode::RecvMulti::new(fd, GROUP).build();
+        let fd = socket.fd.as_raw_fd();
+        let target = self.files.target(id.index as usize, fd);
+        let entry = opcode::RecvMulti::new(target.fd, GROUP).build().flags(target.flags);
         self.push(entry.user_data(user_data(KIND_RECEIVE, id)));
     }
 
@@ -363,10 +397,11 @@ impl Uring {
             self.end_send(slot);
             return;
         };
-        let fd = Fd(socket.fd.as_raw_fd());
+        let fd = socket.fd.as_raw_fd();
+        let target = self.files.target(id.index as usize, fd);
         // Not MSG_WAITALL: what a slow peer has taken must show, it is the sign that it lives.
-        let entry = opcode::Send::new(fd, start, length).flags(libc::MSG_NOSIGNAL).build();
-        self.push(entry.user_data(KIND_SEND << KIND_SHIFT | u64::from(slot)));
+        let entry = opcode::Send::new(target.fd, start, length).flags(libc::MSG_NOSIGNAL).build();
+        self.push(entry.flags(target.flags).user_data(KIND_SEND << KIND_SHIFT | u64::from(slot)));
     }
 
     fn end_send(&mut self, slot: u32) -> Option<Send> {
@@ -396,28 +431,27 @@ impl Uring {
     }
 
     fn submit_write(&mut self, write: Write) {
-        let slot = self.writes.iter().position(Option::is_none);
-        let slot = slot.expect("the appender has no more writes out than there are slots");
+        let at = self.writes.iter().position(|slot| slot.write.is_none());
+        let at = at.expect("the appender has no more writes out than there are slots");
+        let slot = &mut self.writes[at];
         let fd = write.segment().raw_fd().expect("a segment on a real disk has a descriptor");
-        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let mut slices = Box::new([empty; WRITE_BLOCKS_MAX]);
         let mut count = 0;
-        for (slot, frame) in slices.iter_mut().zip(write.slices()) {
+        for (slice, frame) in slot.slices.iter_mut().zip(write.slices()) {
             // The kernel only reads through this pointer.
-            *slot =
+            *slice =
                 libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
             count += 1;
         }
         let entry =
-            opcode::Writev::new(Fd(fd), slices.as_ptr(), count).offset(write.offset()).build();
-        self.writes[slot] = Some(UnderWay { write, _slices: slices });
-        self.push(entry.user_data(KIND_WRITE << KIND_SHIFT | slot as u64));
+            opcode::Writev::new(Fd(fd), slot.slices.as_ptr(), count).offset(write.offset()).build();
+        slot.write = Some(write);
+        self.push(entry.user_data(KIND_WRITE << KIND_SHIFT | at as u64));
     }
 
     fn on_write(&mut self, slot: u32, result: i32) {
-        let Some(under_way) = self.writes[slot as usize].take() else { return };
+        let Some(write) = self.writes[slot as usize].write.take() else { return };
         let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
-        let Err(failed) = self.shard().on_write_done(under_way.write, result) else { return };
+        let Err(failed) = self.shard().on_write_done(write, result) else { return };
         if !std::mem::replace(&mut self.failed, true) {
             self.begin_stop();
             if let Some(on_failed) = self.seat.on_journal_failed.take() {
@@ -452,6 +486,9 @@ impl Uring {
                             && let Some(socket) = self.sockets[id.index as usize].take()
                         {
                             self.close(socket);
+                            if let Some(entry) = self.files.empty(id.index as usize) {
+                                self.push(entry.user_data(KIND_FILES << KIND_SHIFT));
+                            }
                         }
                     }
                 }
@@ -495,7 +532,7 @@ impl Uring {
 
     /// Ends every operation before the memory under it goes. What cannot be ended is leaked.
     fn tear_down(self) {
-        let Uring { ring, buffers, sends, writes, sockets, .. } = self;
+        let Uring { ring, buffers, files, sends, writes, sockets, .. } = self;
         for socket in sockets.iter().flatten() {
             system::shut_down_both(socket.fd.as_raw_fd());
         }
@@ -505,7 +542,7 @@ impl Uring {
         let none_left = matches!(&ended, Err(error) if error.raw_os_error() == Some(libc::ENOENT));
         drop(ring);
         if ended.is_err() && !none_left {
-            std::mem::forget((buffers, sends, writes));
+            std::mem::forget((buffers, files, sends, writes));
         }
     }
 }

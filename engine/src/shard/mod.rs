@@ -369,6 +369,11 @@ impl Shard {
         self.connections.get_mut(id).map(|connection| connection.reading)
     }
 
+    /// Every [`ConnectionId`]'s index is below it.
+    pub fn connections_max(&self) -> usize {
+        self.limits.connections_max
+    }
+
     pub fn load(&self) -> Load {
         Load {
             connections: self.connections.open_count(),

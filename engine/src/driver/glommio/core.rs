@@ -136,7 +136,6 @@ impl Core {
     pub fn admit(&mut self, stream: Stream) -> Option<ConnectionId> {
         self.tell_time();
         let id = self.seat.shard.on_accept()?;
-        system::set_nodelay(stream.as_raw_fd());
         let index = id.index as usize;
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use bench::load::Target;
+use bench::servers::commit_of_engine;
 use tempfile::TempDir;
 use tests::process::checkout;
 use tests::servers::ReservedPort;
@@ -127,6 +129,22 @@ impl Server {
             _port: Some(port),
             _folder: Some(folder),
         }
+    }
+
+    pub fn target(&self) -> Target {
+        let engine = self.stack.as_ref().and_then(|stack| stack.engine_process.as_ref());
+        Target {
+            url: self.url.clone(),
+            app_id: self.app_id.clone(),
+            api_key: self.api_key.clone(),
+            // A peer is all that listens there: nginx has several processes.
+            server_pid: engine.map(Process::pid),
+        }
+    }
+
+    /// What the engine says that it was built from; none for a peer.
+    pub fn engine_commit(&self) -> Option<String> {
+        self.stack.as_ref().map(|stack| commit_of_engine(&stack.admin))
     }
 
     /// Blocks that the engine has still to hand on; a peer has none.

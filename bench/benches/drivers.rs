@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use bench::effort::{Effort, Runs};
-use bench::load::{self, Report, Target};
+use bench::load::{self, Report, Target, WARM_UP_S};
 use bench::record::Recorder;
 use bench::servers::commit_of_engine;
 use tests::{Driver, Process, Stack, StackOptions};
@@ -29,7 +29,7 @@ fn main() {
     let Some(effort) = Effort::from_args() else { return };
     let mut recorder = Recorder::from_args("drivers");
     recorder.config(&format!(
-        "engine alone on one core, batch 1 of 270 B, synced; as fast as answers come, and paced at \
+        "engine alone on one core, batch 1 of 270 B, synced; warm-up {WARM_UP_S} s before each run; as fast as answers come, and paced at \
          {PACED_SHARE} of the slowest driver's peak of the first round; {}",
         effort.text()
     ));
@@ -40,7 +40,7 @@ fn main() {
             say(round, effort, driver, "as fast as answers come");
             let stack = start(driver, &mut recorder);
             for (case, flags) in CASES {
-                let report = measure(&stack, case, flags, 0, effort);
+                let report = measure(&stack, case, flags, None, effort);
                 let name = format!("{}_{case}", driver.name());
                 let cpu_us = report.server_cpu_s() * 1e6 / report.requests();
                 runs.add(&format!("cpu_us_per_request_unbounded_{name}"), "us", cpu_us);
@@ -56,7 +56,7 @@ fn main() {
             let stack = start(driver, &mut recorder);
             for (case, flags) in CASES {
                 let rate = (slowest[case] * PACED_SHARE).max(1.0);
-                let report = measure(&stack, case, flags, rate as u64, effort);
+                let report = measure(&stack, case, flags, Some(rate as u64), effort);
                 let name = format!("{}_{case}", driver.name());
                 let cpu_us = report.server_cpu_s() * 1e6 / report.requests();
                 runs.add(&format!("cpu_us_per_request_paced_{name}"), "us", cpu_us);
@@ -90,16 +90,18 @@ fn start(driver: Driver, recorder: &mut Recorder) -> Stack {
     stack
 }
 
-/// A rate of 0 is as fast as answers come.
-fn measure(stack: &Stack, case: &str, flags: &[&str], rate: u64, effort: Effort) -> Report {
+/// Without a rate as fast as answers come.
+fn measure(stack: &Stack, case: &str, flags: &[&str], rate: Option<u64>, effort: Effort) -> Report {
     let target = Target {
         url: stack.ingest.clone(),
         app_id: stack.app_id.clone(),
         api_key: stack.api_key.clone(),
         server_pid: stack.engine_process.as_ref().map(Process::pid),
     };
-    let (rate, seconds) = (rate.to_string(), effort.load_s.to_string());
-    let report = load::send(&target, &[flags, &["--rate", &rate, "--duration", &seconds]].concat());
+    let (rate, seconds) = (rate.unwrap_or(0).to_string(), effort.load_s.to_string());
+    let flags = [flags, &["--rate", &rate]].concat();
+    load::warm_up(&target, &flags);
+    let report = load::send(&target, &[&flags[..], &["--duration", &seconds]].concat());
     report.expect_no_errors(case);
     report
 }

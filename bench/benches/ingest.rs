@@ -7,7 +7,7 @@
 use bench::cpu::{process_cpu_s, rss_peak_mib, serving_cpu_s};
 use bench::effort::{Effort, Runs};
 use bench::idle::IdleConnections;
-use bench::load::{self, Report};
+use bench::load::{self, Report, WARM_UP_S};
 use bench::record::Recorder;
 use bench::servers::Up;
 use engine::config::Config;
@@ -38,7 +38,7 @@ fn main() {
     engine::driver::raise_file_limit().expect("the limit of open files can be raised");
     let mut recorder = Recorder::from_args("ingest");
     recorder.config(&format!(
-        "./dev up for each run, forwarding on, journal synced; events of 270 B; 64 connections where \
+        "./dev up for each run, forwarding on, journal synced; warm-up {WARM_UP_S} s but for the overload; events of 270 B; 64 connections where \
          nothing else is said; latency and overload: batch 100 at 0.8 and {OVERLOAD} times the round's \
          peak; {}",
         effort.text()
@@ -65,6 +65,7 @@ fn main() {
 fn closed_loop(runs: &mut Runs, case: &str, flags: &[&str], effort: Effort) -> Report {
     let up = Up::start();
     let pid = up.engine_pid;
+    load::warm_up(&up.target(), flags);
     let before = (process_cpu_s(pid), serving_cpu_s(pid));
     let seconds = effort.load_s.to_string();
     let report = load::send(&up.target(), &[flags, &["--duration", &seconds]].concat());
@@ -96,8 +97,9 @@ fn at_80_percent(runs: &mut Runs, peak: &Report, effort: Effort) {
     let up = Up::start();
     let rate = ((peak.requests_per_s() * 0.8) as u64).to_string();
     let seconds = (effort.load_s * LOADS_AT_80_PERCENT).to_string();
-    let flags = [BATCH_100, &["--rate", &rate, "--duration", &seconds]].concat();
-    let report = load::send(&up.target(), &flags);
+    let paced = [BATCH_100, &["--rate", &rate]].concat();
+    load::warm_up(&up.target(), &paced);
+    let report = load::send(&up.target(), &[&paced[..], &["--duration", &seconds]].concat());
     report.expect_no_errors("at 80 percent");
     for (name, percentile) in [("p50", "p50"), ("p99", "p99"), ("p9999", "p9999")] {
         runs.add(&format!("{name}_ms_at_80_percent"), "ms", report.corrected_ms(percentile));

@@ -16,12 +16,13 @@ mod load;
 mod peers;
 
 use bench::effort::Effort;
+use bench::load::WARM_UP_S;
 use bench::record::Recorder;
 use peers::{Contestant, Server, create_topics};
 use tests::Broker;
 
 use figures::Figures;
-use load::{Case, DIRECT, KAFKA, WARM_UP_S};
+use load::{Case, DIRECT, KAFKA};
 
 /// No figures: only whether all do the job that they are measured at.
 const CHECK: &str = "--check";

@@ -228,10 +228,12 @@ fn hyper_program() -> PathBuf {
     path
 }
 
-/// With the profile of release, which is the one that benches are compiled with.
+/// With the profile that the bench itself was compiled with, which is that of release.
 fn build_hyper() -> String {
+    let folder = profile_folder();
+    let profile = folder.file_name().and_then(|name| name.to_str()).expect("it has a name");
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--release", "--locked", "--quiet", "-p", "bench"]);
+    command.args(["build", "--profile", profile, "--locked", "--quiet", "-p", "bench"]);
     command.args(["--example", "peer-hyper"]).current_dir(checkout());
     run(&mut command, "it builds with the workspace");
     let dependencies = ["hyper", "tokio", "serde_json", "rdkafka"].map(|name| {

@@ -11,6 +11,9 @@ use serde_json::Value;
 /// Of each event in every bench, as the project's figures name it.
 pub const EVENT_BYTES: &str = "270";
 
+/// Of load that is not measured: connections are made, buffers and caches grow, files are laid out.
+pub const WARM_UP_S: u64 = 1;
+
 /// Where to send, and with which key.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -39,6 +42,12 @@ pub fn send(target: &Target, flags: &[&str]) -> Report {
         eprintln!("  {warning}");
     }
     report
+}
+
+/// The same for [`WARM_UP_S`], for a server that was just started. A failed answer ends the bench here, too.
+pub fn warm_up(target: &Target, flags: &[&str]) {
+    let seconds = WARM_UP_S.to_string();
+    send(target, &[flags, &["--duration", &seconds]].concat()).expect_no_errors("warm-up");
 }
 
 fn generator(target: &Target, flags: &[&str]) -> Command {

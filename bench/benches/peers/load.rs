@@ -7,8 +7,6 @@ use bench::load;
 
 use crate::peers::Server;
 
-/// Connections are made, buffers and caches grow.
-pub const WARM_UP_S: u64 = 1;
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 
 pub struct Case {
@@ -87,20 +85,16 @@ pub struct Run {
 /// Panics on any answer but 200, in the warm-up too: a figure with failures in it says nothing.
 pub fn measure(server: &Server, case: &Case, seconds: u64) -> Run {
     let target = server.target();
-    let send = |seconds: u64| {
-        let seconds = seconds.to_string();
-        let report = load::send(&target, &[case.flags, &["--duration", &seconds]].concat());
-        report.expect_no_errors(case.name);
-        report
-    };
-    send(WARM_UP_S);
+    load::warm_up(&target, case.flags);
     if case.delivered {
         wait_until_delivered(server);
     }
     let began = Instant::now();
     // Who answers before Kafka has everything is not done with the last 200.
     let owes = target.server_pid.filter(|_| case.delivered).map(|pid| (pid, process_cpu_s(pid)));
-    let report = send(seconds);
+    let seconds = seconds.to_string();
+    let report = load::send(&target, &[case.flags, &["--duration", &seconds]].concat());
+    report.expect_no_errors(case.name);
     let (mut took_s, mut cpu_s) = (report.elapsed_s(), report.server_cpu_s());
     if let Some((pid, cpu_before_s)) = owes {
         wait_until_delivered(server);

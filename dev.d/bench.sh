@@ -85,7 +85,7 @@ bench() {
 # Wrong flags of a bench are the caller's fault, and end all of it.
 bench_run() {
   local code=0
-  cargo "$1" --quiet --locked -p bench "${@:2}" || code=$?
+  cargo "$1" --locked -p bench "${@:2}" || code=$?
   ((code != 2)) || exit 2
   return "$code"
 }

@@ -16,10 +16,12 @@ Usage: ./dev bench [NAME] [--record] [FLAGS]
 Runs all benches, or the one called NAME, and prints each figure as: name  median (least–most) unit.
 Nothing else should run on the machine. `./dev bench list` says what there is and how long it takes.
 
-  --record       append the figures, with commit, kernel and processor, to bench/history.jsonl;
-                 criterion's benches run in five rounds then
-  --rounds N     rounds of a bench that puts load on the system; default 5, fewer only to try it
-  --seconds N    of load for each run; default 6
+  --record       append the figures, with commit, kernel and processor, to bench/history.jsonl
+  --rounds N     default 5, fewer only to try it
+  --seconds N    of load for each run, default 6; with one of criterion's benches of each benchmark, default 2
+
+Of criterion's benches (head, json, journal, block) one run is made, with criterion's own report; with any
+of these flags they run in rounds, too. When several run, one that fails does not keep the others from it.
 
   compare A B    figures side by side; A and B are commits, HEAD, `last` (the commit recorded last), or
                  line numbers of bench/history.jsonl
@@ -50,7 +52,11 @@ bench() {
     word=$1
     case $word in
       --record) record=--record; shift ;;
-      --rounds | --seconds) flags+=("$word" "$(flag_value "$@")"); shift 2 ;;
+      --rounds | --seconds)
+        (($# >= 2)) || refuse "$word needs a value"
+        flags+=("$word" "$2")
+        shift 2
+        ;;
       # A bench's own flags, which it checks itself.
       -*) [[ -n $name ]] || refuse "bench: unknown flag '$word'"; flags+=("$word"); shift ;;
       *) refuse "bench: one NAME at most, got '$word' too" ;;
@@ -60,18 +66,28 @@ bench() {
   [[ -n $name ]] || read -ra names <<<"$(bench_names)"
   bench_prepare "${names[@]}"
   cd "$root"
+  [[ -z $record ]] || flags+=("$record")
   local one
-  local -a criterion=()
+  local -a criterion=() failed=()
   for one in "${names[@]}"; do
-    if [[ " $criterion_benches " != *" $one "* ]]; then
-      cargo bench --locked -p bench --bench "$one" -- "${flags[@]}" $record
-    elif [[ -z $record ]]; then
-      cargo bench --locked -p bench --bench "$one"
-    else
+    if [[ " $criterion_benches " == *" $one "* ]] && ((${#flags[@]})); then
       criterion+=("$one")
+    else
+      bench_run bench --bench "$one" -- "${flags[@]}" || failed+=("$one")
     fi
   done
-  ((${#criterion[@]} == 0)) || bench_program bench-history criterion "${criterion[@]}" --record
+  if ((${#criterion[@]})); then
+    bench_run run --release --bin bench-history -- criterion "${criterion[@]}" "${flags[@]}" || failed+=("${criterion[@]}")
+  fi
+  ((${#failed[@]} == 0)) || fail "failed: ${failed[*]}"
+}
+
+# Wrong flags of a bench are the caller's fault, and end all of it.
+bench_run() {
+  local code=0
+  cargo "$1" --locked -p bench "${@:2}" || code=$?
+  ((code != 2)) || exit 2
+  return "$code"
 }
 
 # All of them on one line, in the order in which they run.

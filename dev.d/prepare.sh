@@ -172,7 +172,8 @@ POM
   rm -rf "$partial"
 }
 
-# Builds every binary of the workspace, so that nothing builds later; their folder into `binaries`.
+# Builds every binary that users run, so that nothing builds later; their folder into `binaries`. The benches'
+# programs are not among them: each takes as long to link as the engine. Only ./dev profile wants one.
 prepare_binaries() {
   if [[ -n ${UNMOGROWP_BIN_DIR-} ]]; then
     binaries=$UNMOGROWP_BIN_DIR
@@ -187,8 +188,11 @@ prepare_binaries() {
   # `/version` of the binaries tells the commit that they were built from.
   UNMOGROWP_COMMIT=$(git -C "$root" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
   export UNMOGROWP_COMMIT
-  attend env -C "$root" cargo build --release --locked --workspace --exclude sim --exclude fuzz --bins --quiet ||
+  attend env -C "$root" cargo build --release --locked --workspace --exclude sim --exclude fuzz --exclude bench --bins --quiet ||
     fail "the build failed"
+  [[ ${command-} != profile ]] ||
+    attend env -C "$root" cargo build --release --locked -p bench --bin unmogrowp-flame --quiet ||
+    fail "the build of unmogrowp-flame failed"
 }
 
 target_dir() {

@@ -1,93 +1,107 @@
 //! The engine's drivers against each other: one event a request, un-pipelined on 64 and on 512
-//! connections, and 16 deep. Every 200 waits for the journal; nothing forwards.
+//! connections, and 16 deep. Every 200 waits for the journal; nothing forwards. `./dev bench drivers`,
+//! about ten minutes.
 //!
-//! Five rounds, the drivers in turn within each, a fresh engine on one core for each. CPU per request is
-//! taken at a fixed rate well below the peak, where the generator does not compete, and again as
-//! fast as answers come. About seven minutes; nothing else should run on the machine.
+//! The drivers in turn within each round, each round beginning with another, a fresh engine on one core
+//! for each. CPU per request is taken as fast as answers come, and again at one rate for all, which is
+//! half the peak that the slowest of them had in the first round: there the generator does not compete,
+//! and none is busy enough to save system calls by it.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
+use bench::effort::{Effort, Runs};
+use bench::load::{self, Report, Target, WARM_UP_S};
 use bench::record::Recorder;
-use serde_json::Value;
-use tests::process::binary;
-use tests::{Driver, Stack, StackOptions};
+use bench::servers::commit_of_engine;
+use tests::{Driver, Process, Stack, StackOptions};
 
-const ROUNDS: usize = 5;
-const PACED_S: &str = "3";
-const UNBOUNDED_S: &str = "3";
-
-/// The unit of times in /proc/PID/stat on every Linux.
-const TICKS_PER_S: f64 = 100.0;
-
-struct Case {
-    name: &'static str,
-    connections: &'static str,
-    pipeline: &'static str,
-    /// Requests a second, well below the peak of the slowest.
-    rate: &'static str,
-}
-
-const CASES: [Case; 3] = [
-    Case { name: "64_connections", connections: "64", pipeline: "1", rate: "20000" },
-    Case { name: "512_connections", connections: "512", pipeline: "1", rate: "20000" },
-    Case { name: "16_deep", connections: "64", pipeline: "16", rate: "200000" },
+const CASES: [(&str, &[&str]); 3] = [
+    ("64_connections", &["--batch", "1", "--connections", "64"]),
+    ("512_connections", &["--batch", "1", "--connections", "512"]),
+    ("16_deep", &["--batch", "1", "--connections", "64", "--pipeline", "16"]),
 ];
+/// Of the slowest driver's peak.
+const PACED_SHARE: f64 = 0.5;
+/// Below it a driver did not keep the rate, and its CPU per request is not the one at that rate.
+const KEPT_SHARE_MIN: f64 = 0.98;
 
 fn main() {
-    // `cargo test --benches` runs benches with this flag to see that they start.
-    if std::env::args().any(|argument| argument == "--test") {
-        return;
-    }
+    let Some(effort) = Effort::from_args() else { return };
     let mut recorder = Recorder::from_args("drivers");
-    recorder.config("engine alone on one core, batch 1 of 270 B, synced, 5 rounds interleaved");
-    let mut figures: BTreeMap<(String, &str), Vec<f64>> = BTreeMap::new();
-    for round in 1..=ROUNDS {
-        for driver in Driver::ALL {
-            eprintln!("round {round} of {ROUNDS}: {}", driver.name());
-            let mut stack = Stack::start(StackOptions::engine_alone().driver(driver));
-            for case in &CASES {
-                let name = format!("{}_{}", driver.name(), case.name);
-                let (cpu_us, _) = measure(&mut stack, case, case.rate, PACED_S);
-                figures.entry((format!("cpu_paced_{name}"), "us")).or_default().push(cpu_us);
-                let (cpu_us, per_s) = measure(&mut stack, case, "0", UNBOUNDED_S);
-                figures.entry((format!("cpu_unbounded_{name}"), "us")).or_default().push(cpu_us);
-                figures.entry((format!("rate_{name}"), "requests/s")).or_default().push(per_s);
+    recorder.config(&format!(
+        "engine alone on one core, batch 1 of 270 B, synced; warm-up {WARM_UP_S} s before each run; as fast as answers come, and paced at \
+         {PACED_SHARE} of the slowest driver's peak of the first round; {}",
+        effort.text()
+    ));
+    let mut runs = Runs::default();
+    let mut slowest: BTreeMap<&str, f64> = BTreeMap::new();
+    for round in 0..effort.rounds {
+        for driver in in_turn(round) {
+            say(round, effort, driver, "as fast as answers come");
+            let stack = start(driver, &mut recorder);
+            for (case, flags) in CASES {
+                let report = measure(&stack, case, flags, None, effort);
+                let name = format!("{}_{case}", driver.name());
+                let cpu_us = report.server_cpu_s() * 1e6 / report.requests();
+                runs.add(&format!("cpu_us_per_request_unbounded_{name}"), "us", cpu_us);
+                runs.add(&format!("requests_per_s_{name}"), "requests/s", report.requests_per_s());
+                if round == 0 {
+                    let known = slowest.entry(case).or_insert(f64::INFINITY);
+                    *known = known.min(report.requests_per_s());
+                }
+            }
+        }
+        for driver in in_turn(round) {
+            say(round, effort, driver, "paced");
+            let stack = start(driver, &mut recorder);
+            for (case, flags) in CASES {
+                let rate = (slowest[case] * PACED_SHARE).max(1.0);
+                let report = measure(&stack, case, flags, Some(rate as u64), effort);
+                let name = format!("{}_{case}", driver.name());
+                let cpu_us = report.server_cpu_s() * 1e6 / report.requests();
+                runs.add(&format!("cpu_us_per_request_paced_{name}"), "us", cpu_us);
+                let kept = report.requests_per_s() / rate;
+                runs.add(&format!("kept_share_of_rate_paced_{name}"), "ratio", kept);
+                if kept < KEPT_SHARE_MIN {
+                    eprintln!("  {name} kept {kept:.2} of {rate:.0} requests/s");
+                }
             }
         }
     }
-    for ((name, unit), runs) in &figures {
-        recorder.figure(name, unit, runs);
+    for (case, peak) in &slowest {
+        runs.add(&format!("paced_rate_{case}"), "requests/s", (peak * PACED_SHARE).floor());
     }
+    runs.record(&mut recorder);
     recorder.finish();
 }
 
-/// The engine's CPU time a request in microseconds, and requests a second.
-fn measure(stack: &mut Stack, case: &Case, rate: &str, seconds: &str) -> (f64, f64) {
-    let report_file = stack.path("load.json");
-    let pid = stack.engine().pid();
-    let before_s = cpu_s(pid);
-    let output = Command::new(binary("unmogrowp-loadgen"))
-        .args(["--url", &stack.ingest, "--app-id", &stack.app_id, "--api-key", &stack.api_key])
-        .args(["--batch", "1", "--event-bytes", "270", "--connections", case.connections])
-        .args(["--pipeline", case.pipeline, "--rate", rate, "--duration", seconds, "--json"])
-        .arg(&report_file)
-        .output()
-        .expect("the load generator starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let cpu_s = cpu_s(pid) - before_s;
-    let text = std::fs::read(&report_file).expect("a report");
-    let report: Value = serde_json::from_slice(&text).expect("a report is JSON");
-    let number = |key: &str| report[key].as_f64().expect("a number in the report");
-    assert_eq!(number("errors"), 0.0, "{}", case.name);
-    (cpu_s * 1e6 / number("requests"), number("requests_per_s"))
+fn in_turn(round: usize) -> impl Iterator<Item = Driver> {
+    let first = round % Driver::ALL.len();
+    Driver::ALL.into_iter().cycle().skip(first).take(Driver::ALL.len())
 }
 
-/// User and system time of the process, of all its threads.
-fn cpu_s(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the engine runs");
-    // The name, in parentheses, may hold anything.
-    let rest = &stat[stat.rfind(')').expect("a name in parentheses") + 1..];
-    let times = rest.split_ascii_whitespace().skip(11).take(2);
-    times.map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / TICKS_PER_S
+fn say(round: usize, effort: Effort, driver: Driver, how: &str) {
+    eprintln!("round {} of {}, {how}: {}", round + 1, effort.rounds, driver.name());
+}
+
+fn start(driver: Driver, recorder: &mut Recorder) -> Stack {
+    let stack = Stack::start(StackOptions::engine_alone().driver(driver));
+    recorder.measured(&commit_of_engine(&stack.admin));
+    stack
+}
+
+/// Without a rate as fast as answers come.
+fn measure(stack: &Stack, case: &str, flags: &[&str], rate: Option<u64>, effort: Effort) -> Report {
+    let target = Target {
+        url: stack.ingest.clone(),
+        app_id: stack.app_id.clone(),
+        api_key: stack.api_key.clone(),
+        server_pid: stack.engine_process.as_ref().map(Process::pid),
+    };
+    let (rate, seconds) = (rate.unwrap_or(0).to_string(), effort.load_s.to_string());
+    let flags = [flags, &["--rate", &rate]].concat();
+    load::warm_up(&target, &flags);
+    let report = load::send(&target, &[&flags[..], &["--duration", &seconds]].concat());
+    report.expect_no_errors(case);
+    report
 }

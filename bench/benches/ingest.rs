@@ -4,13 +4,14 @@
 //! Each run has a system of its own, started for it on an empty folder: no case pays for what another
 //! left to be forwarded.
 
-use bench::cpu::{process_cpu_s, rss_peak_mib, threads_cpu_s};
+use bench::cpu::{process_cpu_s, rss_peak_mib, serving_cpu_s};
 use bench::effort::{Effort, Runs};
 use bench::idle::IdleConnections;
-use bench::load::{self, Report};
+use bench::load::{self, Report, WARM_UP_S};
 use bench::record::Recorder;
 use bench::servers::Up;
 use engine::config::Config;
+use proto::limits::BLOCK_BYTES_MAX;
 
 /// Flags of the load for each case without a rate: as fast as the answers come.
 const CASES: [(&str, &[&str]); 5] = [
@@ -21,6 +22,10 @@ const CASES: [(&str, &[&str]); 5] = [
     ("single_512_connections", &["--batch", "1", "--connections", "512"]),
 ];
 const BATCH_100: &[&str] = &["--batch", "100", "--connections", "64"];
+
+/// Of the latency at a constant rate: a p99.99 is of no use without tens of requests beyond it.
+const LOADS_AT_80_PERCENT: u64 = 2;
+const P9999_REQUESTS_MIN: f64 = 100_000.0;
 
 const OVERLOAD: f64 = 10.0;
 const IDLE_CONNECTIONS: usize = 10_000;
@@ -33,11 +38,12 @@ fn main() {
     engine::driver::raise_file_limit().expect("the limit of open files can be raised");
     let mut recorder = Recorder::from_args("ingest");
     recorder.config(&format!(
-        "./dev up for each run, forwarding on, journal synced; events of 270 B; 64 connections where \
+        "./dev up for each run, forwarding on, journal synced; warm-up {WARM_UP_S} s but for the overload; events of 270 B; 64 connections where \
          nothing else is said; latency and overload: batch 100 at 0.8 and {OVERLOAD} times the round's \
          peak; {}",
         effort.text()
     ));
+    recorder.measured(&Up::start().engine_commit());
     let mut runs = Runs::default();
     for round in 1..=effort.rounds {
         let mut peak = None;
@@ -59,11 +65,13 @@ fn main() {
 fn closed_loop(runs: &mut Runs, case: &str, flags: &[&str], effort: Effort) -> Report {
     let up = Up::start();
     let pid = up.engine_pid;
-    let before = (process_cpu_s(pid), threads_cpu_s(pid, "shard-"));
+    load::warm_up(&up.target(), flags);
+    let before = (process_cpu_s(pid), serving_cpu_s(pid));
     let seconds = effort.load_s.to_string();
     let report = load::send(&up.target(), &[flags, &["--duration", &seconds]].concat());
     let process_s = process_cpu_s(pid) - before.0;
-    let shards_s = threads_cpu_s(pid, "shard-") - before.1;
+    let shards_s = serving_cpu_s(pid) - before.1;
+    let backlog_blocks = up.metric("unmogrowp_journal_backlog_blocks");
     report.expect_no_errors(case);
     let requests = report.requests();
     runs.add(&format!("requests_per_s_{case}"), "requests/s", report.requests_per_s());
@@ -71,8 +79,13 @@ fn closed_loop(runs: &mut Runs, case: &str, flags: &[&str], effort: Effort) -> R
     runs.add(&format!("shard_cpu_us_per_request_{case}"), "us", shards_s * 1e6 / requests);
     let core = requests / shards_s;
     runs.add(&format!("requests_per_shard_core_s_{case}"), "requests/s", core);
+    let generator = report.generator_share_of_server_cpu();
+    runs.add(&format!("generator_share_of_server_cpu_{case}"), "ratio", generator);
+    // What waits now was forwarded in nobody's CPU time.
+    let waiting_mib = backlog_blocks * BLOCK_BYTES_MAX as f64 / f64::from(1 << 20);
+    runs.add(&format!("not_yet_forwarded_mib_at_most_{case}"), "MiB", waiting_mib);
     if case.starts_with("batch") {
-        let events = report.number(&["events"]);
+        let events = report.events();
         runs.add(&format!("events_per_s_{case}"), "events/s", report.events_per_s());
         runs.add(&format!("cpu_us_per_event_{case}"), "us", process_s * 1e6 / events);
         runs.add(&format!("bytes_per_s_{case}"), "bytes/s", report.bytes_per_s());
@@ -83,16 +96,20 @@ fn closed_loop(runs: &mut Runs, case: &str, flags: &[&str], effort: Effort) -> R
 fn at_80_percent(runs: &mut Runs, peak: &Report, effort: Effort) {
     let up = Up::start();
     let rate = ((peak.requests_per_s() * 0.8) as u64).to_string();
-    let seconds = effort.load_s.to_string();
-    let flags = [BATCH_100, &["--rate", &rate, "--duration", &seconds]].concat();
-    let report = load::send(&up.target(), &flags);
+    let seconds = (effort.load_s * LOADS_AT_80_PERCENT).to_string();
+    let paced = [BATCH_100, &["--rate", &rate]].concat();
+    load::warm_up(&up.target(), &paced);
+    let report = load::send(&up.target(), &[&paced[..], &["--duration", &seconds]].concat());
     report.expect_no_errors("at 80 percent");
     for (name, percentile) in [("p50", "p50"), ("p99", "p99"), ("p9999", "p9999")] {
         runs.add(&format!("{name}_ms_at_80_percent"), "ms", report.corrected_ms(percentile));
     }
     let kept = report.requests_per_s() / (peak.requests_per_s() * 0.8);
     runs.add("kept_share_of_rate_at_80_percent", "ratio", kept);
-    tell_warnings(&report);
+    runs.add("requests_at_80_percent", "requests", report.requests());
+    if report.requests() < P9999_REQUESTS_MIN {
+        eprintln!("  {} requests are few for a p99.99: take more --seconds", report.requests());
+    }
 }
 
 /// Ten times the requests and connections of the peak, beside clients that do nothing and clients that
@@ -117,14 +134,9 @@ fn overload(runs: &mut Runs, peak: &Report, effort: Effort) {
     let cores = engine::driver::available_cores().len() as f64;
     let bodies_mib = Config::default().limits.body_budget_bytes as f64 * cores / f64::from(1 << 20);
     runs.add("goodput_share_overload", "ratio", report.events_per_s() / peak.events_per_s());
-    runs.add("p99_ms_overload", "ms", report.raw_ms("p99"));
+    let p99_ms = report.accepted_p99_ms_at_most();
+    runs.add("p99_ms_overload", "ms", p99_ms.expect("a hundredth of the answers are 200 at least"));
     runs.add("error_share_overload", "ratio", report.error_share());
     runs.add("rss_mib_overload", "MiB", rss_mib);
     runs.add("rss_share_of_allowed_overload", "ratio", rss_mib / (RSS_BASE_MIB + bodies_mib));
-}
-
-fn tell_warnings(report: &Report) {
-    for warning in report.warnings() {
-        eprintln!("the generator: {warning}");
-    }
 }

@@ -1,7 +1,7 @@
 //! What the engine does with a byte when no disk is in the way: its shards on a journal that keeps
 //! nothing, against a loop that only receives. `./dev bench null`, two minutes.
 
-use bench::cpu::{process_cpu_s, threads_cpu_s};
+use bench::cpu::{process_cpu_s, serving_cpu_s};
 use bench::effort::{Effort, Runs};
 use bench::load::{self, Report, Target};
 use bench::record::Recorder;
@@ -50,13 +50,13 @@ fn main() {
 fn measure(runs: &mut Runs, name: &str, server: &Served, flags: &[&str], effort: Effort) -> Report {
     let target: Target = server.target();
     let seconds = effort.load_s.to_string();
-    let pid = target.server_pid;
-    let before = (process_cpu_s(pid), threads_cpu_s(pid, "shard-"));
+    let pid = target.server_pid.expect("a server of the bench's own");
+    let before = (process_cpu_s(pid), serving_cpu_s(pid));
     let report = load::send(&target, &[flags, &["--duration", &seconds]].concat());
     report.expect_no_errors(name);
     let requests = report.requests();
     let process = (process_cpu_s(pid) - before.0) * 1e6 / requests;
-    let shards = (threads_cpu_s(pid, "shard-") - before.1) * 1e6 / requests;
+    let shards = (serving_cpu_s(pid) - before.1) * 1e6 / requests;
     runs.add(&format!("bytes_per_s_{name}"), "bytes/s", report.bytes_per_s());
     runs.add(&format!("requests_per_s_{name}"), "requests/s", report.requests_per_s());
     runs.add(&format!("cpu_us_per_request_{name}"), "us", process);

@@ -15,83 +15,72 @@ mod load;
 #[path = "../peers/contestants.rs"]
 mod peers;
 
+use bench::effort::Effort;
+use bench::load::WARM_UP_S;
 use bench::record::Recorder;
 use peers::{Contestant, Server, create_topics};
 use tests::Broker;
 
 use figures::Figures;
-use load::{Case, DIRECT, KAFKA, WARM_UP_S};
+use load::{Case, DIRECT, KAFKA};
 
-const USAGE: &str = "./dev bench peers [--rounds N] [--seconds N] [--without-kafka] [--record]\n\
-                     ./dev bench peers --check";
-
-struct Plan {
-    rounds: usize,
-    /// Of one run, after its warm-up.
-    seconds: u32,
-    kafka: bool,
-    check: bool,
-}
+/// No figures: only whether all do the job that they are measured at.
+const CHECK: &str = "--check";
+const WITHOUT_KAFKA: &str = "--without-kafka";
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs benches with this flag to see that they start.
-    if arguments.iter().any(|argument| argument == "--test") {
-        return;
-    }
-    let plan = Plan::of(&arguments).unwrap_or_else(|fault| {
-        eprintln!("{fault}\n{USAGE}");
-        std::process::exit(2);
-    });
+    let Some((effort, flags)) = Effort::from_args_or(&[CHECK, WITHOUT_KAFKA]) else { return };
     let versions = Contestant::ALL.map(|contestant| {
         eprintln!("building {}", contestant.name());
         format!("{}: {}", contestant.name(), contestant.build())
     });
     println!("{}", versions.join("\n"));
-    if plan.check {
+    if flags.contains(&CHECK) {
         check::all();
         return;
     }
     let mut recorder = Recorder::from_args("peers");
     recorder.config(&format!(
-        "{} rounds of {} s, warm-up {WARM_UP_S} s, events of 270 B, a generator of one thread on the \
-         same machine; {}",
-        plan.rounds,
-        plan.seconds,
+        "a server for each run, warm-up {WARM_UP_S} s, events of 270 B, the generator on the same \
+         machine; {}; {}",
+        effort.text(),
         versions.join("; ")
     ));
+    let engine = Server::start(Contestant::Engine);
+    recorder.measured(&engine.engine_commit().expect("it is the engine"));
+    drop(engine);
     let mut figures = Figures::default();
-    direct(&plan, &mut figures);
-    if plan.kafka {
-        on_kafka(&plan, &mut figures);
+    direct(effort, &mut figures);
+    if !flags.contains(&WITHOUT_KAFKA) {
+        on_kafka(effort, &mut figures);
     }
     figures.tell(&mut recorder);
     recorder.finish();
 }
 
 /// Without Kafka: the engine journals and forwards to ClickHouse, a peer forgets what it has checked.
-fn direct(plan: &Plan, figures: &mut Figures) {
-    for round in 0..plan.rounds {
+fn direct(effort: Effort, figures: &mut Figures) {
+    for round in 0..effort.rounds {
         for case in &DIRECT {
             for contestant in in_turn(&Contestant::ALL, round) {
-                say(round, plan, case, contestant);
+                say(round, effort, case, contestant);
                 let server = Server::start(contestant);
-                figures.add(case, contestant, load::measure(&server, case, plan.seconds));
+                figures.add(case, contestant, load::measure(&server, case, effort.load_s));
             }
         }
     }
 }
 
 /// A 200 of a peer says that Kafka has acknowledged; the engine's events count when Kafka has them.
-fn on_kafka(plan: &Plan, figures: &mut Figures) {
+fn on_kafka(effort: Effort, figures: &mut Figures) {
     let broker = Broker::start();
     create_topics(&broker);
-    for round in 0..plan.rounds {
+    for round in 0..effort.rounds {
         for case in &KAFKA {
             for contestant in in_turn(&Contestant::WITH_KAFKA, round) {
-                say(round, plan, case, contestant);
+                say(round, effort, case, contestant);
                 let server = Server::start_on_kafka(contestant, &broker.address());
-                figures.add(case, contestant, load::measure(&server, case, plan.seconds));
+                figures.add(case, contestant, load::measure(&server, case, effort.load_s));
             }
         }
     }
@@ -102,31 +91,6 @@ fn in_turn(contestants: &[Contestant], round: usize) -> impl Iterator<Item = Con
     contestants[first..].iter().chain(&contestants[..first]).copied()
 }
 
-fn say(round: usize, plan: &Plan, case: &Case, contestant: Contestant) {
-    eprintln!("round {} of {}, {}: {}", round + 1, plan.rounds, case.name, contestant.name());
-}
-
-impl Plan {
-    fn of(arguments: &[String]) -> Result<Plan, String> {
-        let mut plan = Plan { rounds: 5, seconds: 4, kafka: true, check: false };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            match argument.as_str() {
-                "--rounds" => plan.rounds = number(argument, rest.next(), 100)? as usize,
-                "--seconds" => plan.seconds = number(argument, rest.next(), 60)?,
-                "--without-kafka" => plan.kafka = false,
-                "--check" => plan.check = true,
-                // The recorder's own, and what cargo adds.
-                "--record" | "--bench" => {}
-                other => return Err(format!("unknown argument '{other}'")),
-            }
-        }
-        Ok(plan)
-    }
-}
-
-fn number(flag: &str, value: Option<&String>, max: u32) -> Result<u32, String> {
-    let number = value.and_then(|value| value.parse().ok());
-    let number = number.filter(|number| (1..=max).contains(number));
-    number.ok_or_else(|| format!("{flag} needs a number from 1 to {max}"))
+fn say(round: usize, effort: Effort, case: &Case, contestant: Contestant) {
+    eprintln!("round {} of {}, {}: {}", round + 1, effort.rounds, case.name, contestant.name());
 }

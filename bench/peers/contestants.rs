@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use bench::load::Target;
+use bench::servers::commit_of_engine;
 use tempfile::TempDir;
 use tests::process::checkout;
 use tests::servers::ReservedPort;
@@ -129,6 +131,22 @@ impl Server {
         }
     }
 
+    pub fn target(&self) -> Target {
+        let engine = self.stack.as_ref().and_then(|stack| stack.engine_process.as_ref());
+        Target {
+            url: self.url.clone(),
+            app_id: self.app_id.clone(),
+            api_key: self.api_key.clone(),
+            // A peer is all that listens there: nginx has several processes.
+            server_pid: engine.map(Process::pid),
+        }
+    }
+
+    /// What the engine says that it was built from; none for a peer.
+    pub fn engine_commit(&self) -> Option<String> {
+        self.stack.as_ref().map(|stack| commit_of_engine(&stack.admin))
+    }
+
     /// Blocks that the engine has still to hand on; a peer has none.
     pub fn backlog_blocks(&self) -> f64 {
         let metric = |stack: &Stack| stack.metric("unmogrowp_journal_backlog_blocks");
@@ -210,10 +228,12 @@ fn hyper_program() -> PathBuf {
     path
 }
 
-/// With the profile of release, which is the one that benches are compiled with.
+/// With the profile that the bench itself was compiled with, which is that of release.
 fn build_hyper() -> String {
+    let folder = profile_folder();
+    let profile = folder.file_name().and_then(|name| name.to_str()).expect("it has a name");
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--release", "--locked", "--quiet", "-p", "bench"]);
+    command.args(["build", "--profile", profile, "--locked", "--quiet", "-p", "bench"]);
     command.args(["--example", "peer-hyper"]).current_dir(checkout());
     run(&mut command, "it builds with the workspace");
     let dependencies = ["hyper", "tokio", "serde_json", "rdkafka"].map(|name| {

@@ -41,7 +41,7 @@ fetch_nginx() {
   rm -rf "$partial"
   mkdir -p "$partial"
   ((EUID != 0)) || attend apt-get update -qq || true
-  attend env -C "$partial" apt-get download -qq nginx >&2 ||
+  attend env -C "$partial" apt-get download -qq -o "APT::Sandbox::User=$(id -un)" nginx >&2 ||
     fail "apt-get could not download nginx; run 'apt-get update' as root, or name its program in UNMOGROWP_NGINX"
   local -a packages=("$partial"/nginx_*.deb)
   attend dpkg-deb -x "${packages[0]}" "$partial" || fail "the package nginx could not be unpacked"

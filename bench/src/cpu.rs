@@ -14,13 +14,24 @@ pub fn process_cpu_s(pid: u32) -> f64 {
     cpu_s_of(&stat.unwrap_or_else(|error| panic!("{path}: {error}; did the process end?")))
 }
 
-/// The same of its living threads whose name begins so.
-pub fn threads_cpu_s(pid: u32, name: &str) -> f64 {
+/// How the names of the threads begin that the engine answers with: shards, the writers and the keeper of
+/// the journal, and the workers that the kernel makes for io_uring.
+const SERVING: [&str; 3] = ["shard", "journal-", "iou-"];
+
+/// Of an engine what serving took: all of it without its forwarder, admin port and watchers. Those
+/// are subtracted, as they live as long as the engine, while io_uring's workers come and go.
+pub fn serving_cpu_s(pid: u32) -> f64 {
+    let serves = |comm: &str| SERVING.iter().any(|name| comm.starts_with(name));
+    process_cpu_s(pid) - threads_cpu_s(pid, |comm| !serves(comm))
+}
+
+/// The same as [`process_cpu_s`] of those of its living threads whose name is one that counts.
+fn threads_cpu_s(pid: u32, counts: impl Fn(&str) -> bool) -> f64 {
     let path = format!("/proc/{pid}/task");
     let tasks = std::fs::read_dir(&path);
     let tasks = tasks.unwrap_or_else(|error| panic!("{path}: {error}; did the process end?"));
     let named = |task: &Path| {
-        std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.starts_with(name))
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| counts(comm.trim_end()))
     };
     let tasks = tasks.flatten().map(|entry| entry.path()).filter(|task| named(task));
     tasks
@@ -64,13 +75,16 @@ mod tests {
             while Instant::now() < end {
                 std::hint::black_box(0);
             }
-            (threads_cpu_s(pid, "busy-"), threads_cpu_s(pid, "nobody-"))
+            let of = |name: &'static str| threads_cpu_s(pid, move |comm| comm.starts_with(name));
+            (of("shard-"), of("nobody-"), serving_cpu_s(pid))
         };
-        let thread = std::thread::Builder::new().name("busy-1".to_owned()).spawn(work).unwrap();
-        let (busy, nobody) = thread.join().unwrap();
+        let thread = std::thread::Builder::new().name("shard-1".to_owned()).spawn(work).unwrap();
+        let (busy, nobody, serving) = thread.join().unwrap();
         // How much of the machine it got, and in how large steps that is counted, is not ours.
         assert!(busy > 0.0 && nobody == 0.0, "{busy} {nobody}");
         assert!(process_cpu_s(pid) >= busy);
+        // What has ended counts as serving, the test's other threads do not.
+        assert!(serving >= busy, "{serving} {busy}");
         assert!(rss_peak_mib(pid) > 1.0);
     }
 }

@@ -15,25 +15,44 @@ use crate::machine::checkout;
 use crate::record::{ROUNDS_DEFAULT, Recorder};
 
 /// Shorter than criterion's own times where a bench does not set them: there are several rounds.
-const TIMES: [&str; 4] = ["--warm-up-time", "0.5", "--measurement-time", "2"];
+const WARM_UP_S: &str = "0.5";
+
+/// What is asked of all of them alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rounds {
+    pub count: usize,
+    /// Of each benchmark, but where a bench sets it itself.
+    pub measured_s: u64,
+}
+
+impl Default for Rounds {
+    fn default() -> Rounds {
+        Rounds { count: ROUNDS_DEFAULT, measured_s: 2 }
+    }
+}
 
 type Series = BTreeMap<String, (&'static str, Vec<f64>)>;
 
-pub fn record(benches: &[String]) -> anyhow::Result<()> {
+/// Whether the figures are kept is in the process's arguments.
+pub fn record(benches: &[&str], rounds: Rounds) -> anyhow::Result<()> {
     let mut found: Vec<Series> = benches.iter().map(|_| Series::new()).collect();
     let recorders: Vec<Recorder> = benches.iter().map(|name| Recorder::from_args(name)).collect();
-    for round in 1..=ROUNDS_DEFAULT {
+    for round in 1..=rounds.count {
         for (name, series) in benches.iter().zip(&mut found) {
-            eprintln!("{name}, round {round} of {ROUNDS_DEFAULT}");
+            eprintln!("{name}, round {round} of {}", rounds.count);
             let folder = tempfile::tempdir()?;
-            run(name, folder.path())?;
+            run(name, rounds, folder.path())?;
             for (figure, unit, value) in figures_below(folder.path())? {
                 series.entry(figure).or_insert((unit, Vec::new())).1.push(value);
             }
         }
     }
     for (mut recorder, series) in recorders.into_iter().zip(found) {
-        recorder.config(&format!("criterion, the medians of {ROUNDS_DEFAULT} interleaved rounds"));
+        recorder.config(&format!(
+            "criterion, the medians of {} interleaved rounds, {} s for each benchmark where the bench \
+             sets no time",
+            rounds.count, rounds.measured_s
+        ));
         for (figure, (unit, values)) in &series {
             recorder.figure(figure, unit, values);
         }
@@ -42,10 +61,10 @@ pub fn record(benches: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(bench: &str, folder: &Path) -> anyhow::Result<()> {
+fn run(bench: &str, rounds: Rounds, folder: &Path) -> anyhow::Result<()> {
     let status = Command::new("cargo")
         .args(["bench", "--quiet", "--locked", "-p", "bench", "--bench", bench, "--", "--noplot"])
-        .args(TIMES)
+        .args(["--warm-up-time", WARM_UP_S, "--measurement-time", &rounds.measured_s.to_string()])
         .env("CRITERION_HOME", folder)
         .current_dir(checkout())
         .stdout(std::process::Stdio::null())

@@ -15,15 +15,26 @@ impl Effort {
     /// `None` where nothing is to be measured: `cargo test --benches` only sees that benches start,
     /// and `cargo bench` says that it is `--bench`.
     pub fn from_args() -> Option<Effort> {
-        let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let effort = Effort::parse(&arguments).unwrap_or_else(|wrong| {
-            eprintln!("{wrong}; a bench takes --record, --rounds N and --seconds N");
-            std::process::exit(2);
-        });
-        arguments.iter().any(|argument| argument == "--bench").then_some(effort)
+        Effort::from_args_or(&[]).map(|(effort, _)| effort)
     }
 
-    fn parse(arguments: &[String]) -> Result<Effort, String> {
+    /// For a bench with flags of its own, which have no values; gives those that are there, too.
+    pub fn from_args_or(own: &[&'static str]) -> Option<(Effort, Vec<&'static str>)> {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let parsed = Effort::parse(&arguments, own).unwrap_or_else(|wrong| {
+            let own: String = own.iter().map(|flag| format!(", {flag}")).collect();
+            eprintln!("{wrong}; this bench takes --record, --rounds N, --seconds N{own}");
+            std::process::exit(2);
+        });
+        arguments.iter().any(|argument| argument == "--bench").then_some(parsed)
+    }
+
+    /// The effort, and which of a bench's own flags are there.
+    pub fn parse(
+        arguments: &[String],
+        own: &[&'static str],
+    ) -> Result<(Effort, Vec<&'static str>), String> {
+        let mut given = Vec::new();
         let mut effort = Effort { rounds: ROUNDS_DEFAULT, load_s: LOAD_S_DEFAULT };
         let mut words = arguments.iter().map(String::as_str);
         while let Some(word) = words.next() {
@@ -37,10 +48,13 @@ impl Effort {
                 "--rounds" => effort.rounds = value(1..=99)? as usize,
                 "--seconds" => effort.load_s = value(1..=3_600)?,
                 "--bench" | "--record" => {}
-                other => return Err(format!("'{other}' is unknown")),
+                other => match own.iter().find(|flag| **flag == other) {
+                    Some(flag) => given.push(*flag),
+                    None => return Err(format!("'{other}' is unknown")),
+                },
             }
         }
-        Ok(effort)
+        Ok((effort, given))
     }
 
     /// For a record's config.
@@ -86,9 +100,10 @@ mod tests {
     fn arguments() {
         let check = |line: &str, expected: Result<(usize, u64), &str>| {
             let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            match (Effort::parse(&words), expected) {
-                (Ok(effort), Ok(numbers)) => {
+            match (Effort::parse(&words, &["--own"]), expected) {
+                (Ok((effort, own)), Ok(numbers)) => {
                     assert_eq!((effort.rounds, effort.load_s), numbers, "{line}");
+                    assert_eq!(own.len(), line.matches("--own").count(), "{line}");
                 }
                 (Err(wrong), Err(part)) => assert!(wrong.contains(part), "{line}: {wrong}"),
                 (seen, _) => panic!("{line}: {seen:?}"),
@@ -96,6 +111,8 @@ mod tests {
         };
         check("--bench", Ok((ROUNDS_DEFAULT, LOAD_S_DEFAULT)));
         check("--rounds 1 --bench --record --seconds 2", Ok((1, 2)));
+        check("--own --bench", Ok((ROUNDS_DEFAULT, LOAD_S_DEFAULT)));
+        check("--seconds --own", Err("from 1 to 3600"));
         check("--rounds 0", Err("from 1 to 99"));
         check("--seconds", Err("from 1 to 3600"));
         check("--round 1", Err("'--round' is unknown"));

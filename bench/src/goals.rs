@@ -19,7 +19,7 @@ const fn goal(bench: &'static str, figure: &'static str, bound: Bound) -> Goal {
     Goal { bench, figure, bound }
 }
 
-pub const GOALS: [Goal; 19] = [
+pub const GOALS: [Goal; 26] = [
     goal("ingest", "events_per_s_batch_100", AtLeast(10e6)),
     goal("ingest", "events_per_s_batch_1000", AtLeast(12e6)),
     goal("ingest", "requests_per_s_single_16_deep", AtLeast(2.5e6)),
@@ -32,6 +32,13 @@ pub const GOALS: [Goal; 19] = [
     goal("ingest", "goodput_share_overload", AtLeast(0.9)),
     goal("ingest", "p99_ms_overload", Below(10.0)),
     goal("ingest", "rss_share_of_allowed_overload", AtMost(1.0)),
+    goal("ingest", "generator_share_of_server_cpu_batch_100", AtMost(0.3)),
+    goal("peers", "rate_ratio_batch_100_engine_to_go", AtLeast(60.0)),
+    goal("peers", "rate_ratio_batch_100_engine_to_hyper", AtLeast(3.0)),
+    goal("peers", "cpu_ratio_single_64_engine_to_hyper", AtLeast(3.0)),
+    goal("peers", "cpu_ratio_single_512_engine_to_hyper", AtLeast(3.0)),
+    goal("peers", "cpu_ratio_single_64_engine_to_nginx", AtLeast(1.0)),
+    goal("peers", "cpu_ratio_single_512_engine_to_nginx", AtLeast(1.0)),
     goal("null", "null_share_of_bare_receive_batch_100", AtLeast(0.5)),
     goal("kafka", "events_per_s_batch_100", AtLeast(1e6)),
     goal("kafka", "requests_per_s_single", AtLeast(40e3)),

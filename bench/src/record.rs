@@ -13,12 +13,23 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::goals::GOALS;
 use crate::machine::{Machine, checkout};
 use crate::table::number;
 
-/// `us` is CPU time, or time in a micro bench; `ms` is latency; `events` counts.
-pub const UNITS: [&str; 9] =
-    ["events/s", "requests/s", "bytes/s", "rows/s", "us", "ms", "MiB", "ratio", "events"];
+/// `us` is CPU time, or time in a micro bench; `ms` is latency; `requests` and `events` count.
+pub const UNITS: [&str; 10] = [
+    "events/s",
+    "requests/s",
+    "bytes/s",
+    "rows/s",
+    "us",
+    "ms",
+    "MiB",
+    "ratio",
+    "requests",
+    "events",
+];
 
 /// Benches are run so often, one after the other, each case in turn within a round.
 pub const ROUNDS_DEFAULT: usize = 5;
@@ -107,6 +118,15 @@ impl Recorder {
         self.config = text.to_owned();
     }
 
+    /// What the processes under load say that they were built from. Where it is not the checkout's commit
+    /// the line says that something differs: figures of other binaries are not this commit's.
+    pub fn measured(&mut self, commit: &str) {
+        if !is_commit(&self.machine.commit, commit) && !self.machine.dirty {
+            eprintln!("the binaries are of commit {commit}: the line will say that it is dirty");
+            self.machine.dirty = true;
+        }
+    }
+
     /// Prints the figure, and keeps it for [`Recorder::finish`].
     pub fn figure(&mut self, name: &str, unit: &str, runs: &[f64]) {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -118,8 +138,14 @@ impl Recorder {
         assert!(known.is_none(), "{name} was measured twice");
     }
 
-    /// Appends the line where figures are to be kept.
+    /// Tells what is asked of the figures, and appends the line where they are to be kept.
     pub fn finish(self) {
+        for goal in GOALS.iter().filter(|goal| goal.bench == self.bench) {
+            let Some(figure) = self.figures.get(goal.figure) else { continue };
+            let verdict = if goal.bound.holds(figure.median) { "reached" } else { "NOT REACHED" };
+            let (median, asked) = (number(figure.median), goal.bound.text());
+            println!("asked: {} {asked}; it is {median}: {verdict}", goal.figure);
+        }
         let Some(path) = self.kept_in.clone() else { return };
         let bench = self.bench.clone();
         if let Err(error) = append(&path, &self.into_line()) {
@@ -147,6 +173,11 @@ impl Recorder {
             figures: self.figures,
         }
     }
+}
+
+/// Whether `short`, as `/version` has it, is this commit. Of fewer digits nothing is known.
+fn is_commit(commit: &str, short: &str) -> bool {
+    short.len() >= 12 && commit.starts_with(short)
 }
 
 /// In one write, so that two benches never mix their lines.
@@ -210,6 +241,21 @@ mod tests {
         let mut recorder = Recorder::new("ingest", None);
         recorder.figure("latency_p99_ms", "ms", &[1.0]);
         recorder.finish();
+    }
+
+    #[test]
+    fn figures_of_other_binaries_are_not_the_commits() {
+        let check = |measured: &str, expected| {
+            let mut recorder = Recorder::new("ingest", None);
+            recorder.machine.commit = "0123456789abcdef0123456789abcdef01234567".to_owned();
+            recorder.machine.dirty = false;
+            recorder.measured(measured);
+            assert_eq!(recorder.into_line().dirty, expected, "{measured}");
+        };
+        check("0123456789ab", false);
+        check("0123456789ac", true);
+        check("unknown", true);
+        check("", true);
     }
 
     #[test]

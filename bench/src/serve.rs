@@ -80,7 +80,7 @@ impl Served {
             url: self.url.clone(),
             app_id: APP_ID.to_owned(),
             api_key: API_KEY.to_owned(),
-            server_pid: self.child.id(),
+            server_pid: Some(self.child.id()),
         }
     }
 }

@@ -61,12 +61,17 @@ impl Up {
             url: self.endpoint("ingest").to_owned(),
             app_id: self.endpoint("app_id").to_owned(),
             api_key: self.endpoint("api_key").to_owned(),
-            server_pid: self.engine_pid,
+            server_pid: Some(self.engine_pid),
         }
     }
 
     pub fn data(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// See [`commit_of_engine`].
+    pub fn engine_commit(&self) -> String {
+        commit_of_engine(self.endpoint("admin"))
     }
 
     /// The sum of one of the engine's metrics over its labels.
@@ -87,6 +92,12 @@ impl Drop for Up {
             }
         }
     }
+}
+
+/// The commit that the engine with this admin port was built from, as far as it knows.
+pub fn commit_of_engine(admin: &str) -> String {
+    let page = Client::connect(admin).request("GET", "/version", &[], b"");
+    page.json()["commit"].as_str().unwrap_or("unknown").to_owned()
 }
 
 /// The process of this binary with the folder in its command line.

@@ -11,23 +11,6 @@ use crate::load::{Case, DIRECT, KAFKA, Run};
 #[derive(Default)]
 pub struct Figures(Vec<(&'static str, Contestant, Vec<Run>)>);
 
-/// What the project has set itself (issue and README): a ratio's case, peer and least value.
-struct Goal {
-    case: &'static str,
-    peer: Contestant,
-    of_cpu: bool,
-    at_least: f64,
-}
-
-const GOALS: [Goal; 6] = [
-    Goal { case: "batch_100", peer: Contestant::Go, of_cpu: false, at_least: 60.0 },
-    Goal { case: "batch_100", peer: Contestant::Hyper, of_cpu: false, at_least: 3.0 },
-    Goal { case: "single_64", peer: Contestant::Hyper, of_cpu: true, at_least: 3.0 },
-    Goal { case: "single_512", peer: Contestant::Hyper, of_cpu: true, at_least: 3.0 },
-    Goal { case: "single_64", peer: Contestant::Nginx, of_cpu: true, at_least: 1.0 },
-    Goal { case: "single_512", peer: Contestant::Nginx, of_cpu: true, at_least: 1.0 },
-];
-
 impl Figures {
     pub fn add(&mut self, case: &Case, contestant: Contestant, run: Run) {
         let is_it = |known: &&mut (&str, Contestant, Vec<Run>)| {
@@ -56,9 +39,6 @@ impl Figures {
             self.table(case);
         }
         println!();
-        for goal in &GOALS {
-            self.tell_goal(goal);
-        }
     }
 
     fn record(&self, recorder: &mut Recorder, case: &Case, contestant: Contestant) {
@@ -76,8 +56,12 @@ impl Figures {
         } else {
             recorder.figure(&format!("requests_per_s_{suffix}"), "requests/s", &requests_per_s);
         }
-        recorder.figure(&format!("cpu_{suffix}"), "us", &all(|run| run.cpu_us_per_request));
-        recorder.figure(&format!("latency_p99_{suffix}"), "ms", &all(|run| run.p99_ms));
+        recorder.figure(
+            &format!("cpu_us_per_request_{suffix}"),
+            "us",
+            &all(|run| run.cpu_us_per_request),
+        );
+        recorder.figure(&format!("p99_ms_{suffix}"), "ms", &all(|run| run.p99_ms));
         if contestant != Contestant::Engine {
             let (rates, cpu) = self.ratios(case.name, contestant);
             let name = format!("{}_engine_to_{}", case.name, contestant.name());
@@ -127,19 +111,6 @@ impl Figures {
                 contestant.name()
             );
         }
-    }
-
-    fn tell_goal(&self, goal: &Goal) {
-        let (rates, cpus) = self.ratios(goal.case, goal.peer);
-        let ratios = if goal.of_cpu { cpus } else { rates };
-        if ratios.is_empty() {
-            return;
-        }
-        let what = if goal.of_cpu { "CPU a request, its by ours" } else { "rate, ours by its" };
-        let told = spread(ratios.iter().copied(), 2);
-        let reached = if median(ratios) >= goal.at_least { "reached" } else { "NOT REACHED" };
-        let (case, peer, at_least) = (goal.case, goal.peer.name(), goal.at_least);
-        println!("goal: {case}, {peer}, {what} ≥ {at_least}: {told}: {reached}");
     }
 }
 

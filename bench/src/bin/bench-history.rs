@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 
+use bench::criterion_rounds::{self, Rounds};
+use bench::effort::Effort;
 use bench::machine::{checkout, head_commit};
 use bench::record::history_file;
-use bench::{criterion_rounds, history, readme};
+use bench::{history, readme};
 
 const USAGE: &str = "\
 usage: compare A B          figures of two commits side by side; A and B are commits, HEAD, `last` or
                             numbers of lines of bench/history.jsonl
        table [--write | --check]
                             the newest figures as a table; into bench/README.md, or whether it is there
-       criterion NAME... [--record]
-                            criterion's benches in five interleaved rounds";
+       criterion NAME... [--record] [--rounds N] [--seconds N]
+                            criterion's benches in interleaved rounds";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -23,10 +25,10 @@ fn main() -> ExitCode {
         ["table"] => table(),
         ["table", "--write"] => write_table(),
         ["table", "--check"] => check_table(),
-        ["criterion", names @ ..] if !names.is_empty() => {
-            let names = names.iter().filter(|name| !name.starts_with("--"));
-            criterion_rounds::record(&names.map(|name| (*name).to_owned()).collect::<Vec<_>>())
-        }
+        ["criterion", words @ ..] => match criterion_plan(words) {
+            Ok((names, rounds)) => criterion_rounds::record(names, rounds),
+            Err(wrong) => return refuse(&wrong),
+        },
         _ => return refuse("no such command"),
     };
     match outcome {
@@ -41,6 +43,22 @@ fn main() -> ExitCode {
 fn refuse(why: &str) -> ExitCode {
     eprintln!("bench: {why}\n{USAGE}");
     ExitCode::from(2)
+}
+
+/// Names first, flags after them.
+fn criterion_plan<'a>(words: &'a [&'a str]) -> Result<(&'a [&'a str], Rounds), String> {
+    let flags_at = words.iter().position(|word| word.starts_with("--")).unwrap_or(words.len());
+    let (names, flags) = words.split_at(flags_at);
+    if names.is_empty() {
+        return Err("criterion takes the names of benches".to_owned());
+    }
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let (effort, _) = Effort::parse(&flags, &[])?;
+    let mut rounds = Rounds { count: effort.rounds, ..Rounds::default() };
+    if flags.iter().any(|flag| flag == "--seconds") {
+        rounds.measured_s = effort.load_s;
+    }
+    Ok((names, rounds))
 }
 
 fn compare(a: &str, b: &str) -> anyhow::Result<()> {
@@ -79,4 +97,29 @@ fn check_table() -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_of_criterion() {
+        let check = |line: &str, expected: Result<(&str, usize, u64), &str>| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match (criterion_plan(&words), expected) {
+                (Ok((names, rounds)), Ok(expected)) => {
+                    let seen = (names.join(" "), rounds.count, rounds.measured_s);
+                    assert_eq!((seen.0.as_str(), seen.1, seen.2), expected, "{line}");
+                }
+                (Err(wrong), Err(part)) => assert!(wrong.contains(part), "{line}: {wrong}"),
+                (seen, _) => panic!("{line}: {seen:?}"),
+            }
+        };
+        check("head json --record", Ok(("head json", 5, 2)));
+        check("head --rounds 1 --record", Ok(("head", 1, 2)));
+        check("head --rounds 1 --seconds 3", Ok(("head", 1, 3)));
+        check("--rounds 1", Err("names of benches"));
+        check("head --rounds 1 json", Err("'json' is unknown"));
+    }
 }

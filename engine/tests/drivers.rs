@@ -186,6 +186,22 @@ fn one_batch(choice: Choice) {
     assert_eq!(running.stored_rows(), 100);
 }
 
+/// A turn that waits for company ends without it, and the more come the more it has.
+fn answers_while_it_gathers(choice: Choice) {
+    let mut running = start(choice, |config| config.server.gather_us = 1_000);
+    let mut streams: Vec<TcpStream> = (0..100).map(|_| running.connect()).collect();
+    streams[0].write_all(&post("", &batch(1, 1))).unwrap();
+    assert_eq!(answer(&mut streams[0]).0, 200);
+    for stream in &mut streams {
+        stream.write_all(&post("", &batch(1, 1))).unwrap();
+    }
+    for stream in &mut streams {
+        assert_eq!(answer(stream).0, 200);
+    }
+    assert!(matches!(running.stop(), Exit::Drained));
+    assert_eq!(running.stored_rows(), 101);
+}
+
 /// It neither sleeps while something may come nor works for ever on nothing.
 fn answers_while_it_polls(choice: Choice) {
     let mut running = start(choice, |config| config.server.spin_us = 20_000);
@@ -426,6 +442,7 @@ for_every_driver!(
     many_connections_come_and_go,
     a_stop_answers_what_was_asked,
     a_full_shard_refuses_and_recovers,
+    answers_while_it_gathers,
     answers_while_it_polls,
     wakes_at_the_deadline_of_a_delivery,
     a_delivery_wakes_it,

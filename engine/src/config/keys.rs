@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
     key("server.listen", Kind::Address, "127.0.0.1:8080 serves this machine, 0.0.0.0:8080 all"),
     count("server.cores", 0, 1024, "0 takes every core the process may use"),
     key("server.driver", Kind::Choice(DRIVERS), "auto takes the best there is"),
-    count("server.gather_us", 0, 1_000, "the default is 20"),
+    count("server.gather_us", 0, 1_000, "0 works on what has come at once"),
     count("server.spin_us", 0, 100_000, "0 leaves the core to others while nothing comes"),
     count("server.nice", 0, 19, "0 leaves the forwarder's priority alone"),
     key("server.ready_file", Kind::Path, "leave it out to have no such file"),

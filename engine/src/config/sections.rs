@@ -168,7 +168,7 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             cores: 0,
             driver: Driver::Auto,
-            gather_us: 20,
+            gather_us: 0,
             spin_us: 0,
             nice: 0,
             ready_file: None,

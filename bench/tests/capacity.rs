@@ -11,6 +11,18 @@ const HISTORY: &str = r#"{"at":"2026-01-01T00:00:00Z","commit":"0000000000000000
 {"at":"2026-02-01T00:00:00Z","commit":"1111111111111111111111111111111111111111","dirty":true,"kernel":"6.18","cpu":"Some CPU","cores":2,"memory_gib":8,"bench":"kafka","config":"c","figures":{"engine_cpu_us_per_event_single":{"unit":"us","median":7.0,"min":7.0,"max":7.0,"runs":[7.0]},"engine_cpu_us_per_event_batch_100":{"unit":"us","median":0.3,"min":0.3,"max":0.3,"runs":[0.3]},"cpu_us_per_event_consumer":{"unit":"us","median":0.9,"min":0.9,"max":0.9,"runs":[0.9]},"events_per_s_raw_insert":{"unit":"events/s","median":600000.0,"min":600000.0,"max":600000.0,"runs":[600000.0]}}}
 "#;
 
+/// So many that a core's load is its share of them and not the luck of a few heavy ones.
+const MANY: [&str; 8] = [
+    "--set",
+    "imbalance_moments=50",
+    "--set",
+    "connections_single=40000",
+    "--set",
+    "connections_pooled=40000",
+    "--set",
+    "connections_batched=40000",
+];
+
 /// Small enough for a test, large enough to be a percentile.
 const FEW: [&str; 8] = [
     "--set",
@@ -86,7 +98,7 @@ fn more_events_take_more_and_a_lost_zone_never_loads_less() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut last: Option<Vec<f64>> = None;
     for events in ["events_per_s=2e6", "events_per_s=10e6", "events_per_s=20e6"] {
-        let page = page(folder.path(), &["--set", events]);
+        let page = page(folder.path(), &[&MANY[..], &["--set", events]].concat());
         let mut now: Vec<f64> =
             ["Kafka: brokers", "Kafka: partitions", "consumers", "ClickHouse: shards"]
                 .map(|name| {

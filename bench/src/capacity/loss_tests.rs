@@ -95,6 +95,20 @@ fn nobody_is_refused_once_the_balancer_knows() {
 }
 
 #[test]
+fn a_longer_backoff_spreads_the_return() {
+    let of = |backoff_min_s| {
+        let mut scene = scene(2);
+        scene.clients = Clients { detect_s: 0.0, backoff_min_s, ..scene.clients };
+        simulate(&scene)
+    };
+    let (short, long) = (of(0.1), of(8.0));
+    // Everybody is back with the first attempt: noticed within 1 s, then within the backoff.
+    assert!(short.steady_s > Some(0.9) && short.steady_s < Some(1.5), "{:?}", short.steady_s);
+    assert!(long.steady_s > Some(7.5) && long.steady_s < Some(9.5), "{:?}", long.steady_s);
+    assert!(long.held_s > short.held_s && long.goodput_back_s(0.99) > short.goodput_back_s(0.99));
+}
+
+#[test]
 fn too_few_cores_never_come_to_rest() {
     // 9.6 busy cores on 8.
     let outcome = simulate(&scene(4));

@@ -75,7 +75,8 @@ assumptions! {
     answer_ms = 5.0 to 1e5 "ms", "time of an answer: what a lost connection had under way for so long is sent again",
         "the goal of the p99 at 80 % of the peak";
     connect_cpu_us = 50.0 to 5e3 "µs", "CPU of a new connection, TLS ended by the balancer", "an estimate, on the high side";
-    shard_connections_max = 8192.0 to 1e6 "", "connections of a shard; more are closed at once", "`limits.connections_max`";
+    shard_connections_max = 8192.0 to 1e6 "", "connections of a shard; more are closed at once; planned up to `busy_max` of them",
+        "`limits.connections_max`";
     accept_backlog = 4096.0 to 1e6 "", "connections that wait for a shard to accept them; more get no answer",
         "engine/src/driver/socket.rs, with tuning/listen-backlog.sh";
     body_budget_bytes = 67108864.0 to 1e12 "B", "bodies that a shard holds; more get a 503", "`limits.body_budget_bytes`";

@@ -1,5 +1,5 @@
 //! The engine's machines for each kind of traffic: by cores with the balancer's imbalance, by network card, by the
-//! journal's disk, whichever asks for more.
+//! journal's disk, by connections, whichever asks for more.
 
 use super::assumptions::Assumptions;
 use super::balancer::{Fleet, Policy};
@@ -95,14 +95,17 @@ pub fn plan(traffic: Traffic, a: &Assumptions) -> Plan {
     }
     let by_card = traffic.bits_per_s(a) / (a.nic_gbit_per_s * 1e9 * a.busy_max);
     let by_disk = per_s * a.row_bytes / (a.journal_disk_bytes_per_s * a.busy_max);
+    let by_connections =
+        traffic.connections / (a.shard_connections_max * a.busy_max) / cores as f64;
     let asked = [
         ("cores", sized.machines / 3),
         ("network card", sizing::zone_of(by_card)),
         ("journal's disk", sizing::zone_of(by_disk)),
+        ("connections", sizing::zone_of(by_connections)),
     ];
     // Of equals the first.
     let (asked_by, in_zone) =
-        asked.into_iter().rev().max_by_key(|(_, zone)| *zone).expect("there are three");
+        asked.into_iter().rev().max_by_key(|(_, zone)| *zone).expect("there are four");
     let sized = if in_zone * 3 > sized.machines {
         let left = traffic.fleet(in_zone * 2, a);
         uneven = imbalance::busiest(left, POLICY, moments, SEED).max(uneven);
@@ -181,10 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn card_and_disk_ask_for_machines_too() {
+    fn card_disk_and_connections_ask_for_machines_too() {
         let check = |set: Assumptions, expected: &str| {
             let plan = plan(traffics(&given(), &set)[2], &set);
             assert_eq!(plan.asked_by, expected);
+            assert!(plan.connections_of_core <= set.shard_connections_max * set.busy_max);
             assert!(plan.gbit_per_s <= set.nic_gbit_per_s * set.busy_max + 1e-9);
             assert!(plan.journal_bytes_per_s <= set.journal_disk_bytes_per_s * set.busy_max + 1e-3);
         };
@@ -192,5 +196,6 @@ mod tests {
         check(wide, "cores");
         check(Assumptions { nic_gbit_per_s: 1.0, ..wide }, "network card");
         check(Assumptions { journal_disk_bytes_per_s: 1e7, ..wide }, "journal's disk");
+        check(Assumptions { shard_connections_max: 20.0, ..wide }, "connections");
     }
 }

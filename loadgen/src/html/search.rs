@@ -46,7 +46,7 @@ fn search_tiles(findings: &Findings) -> Vec<super::Tile> {
             tile(
                 "generator",
                 format!("{:.0} %", report.generator.busy_share * 100.0),
-                "of the time a thread ran or waited for a core",
+                "of the time running or waiting",
             ),
         ]);
     }

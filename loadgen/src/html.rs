@@ -72,7 +72,9 @@ fn tiles(tiles: &[Tile]) -> String {
 }
 
 fn warnings(texts: &[String]) -> String {
-    let texts = texts.iter().map(|text| format!("<p class=\"warning\">{}</p>", escape(text)));
+    // A flag's hyphens are no place to break a line.
+    let whole_flags = |text: &str| escape(text).replace("--", "-&NoBreak;-&NoBreak;");
+    let texts = texts.iter().map(|text| format!("<p class=\"warning\">{}</p>", whole_flags(text)));
     texts.collect()
 }
 
@@ -106,6 +108,7 @@ fn config_table(config: &impl serde::Serialize) -> String {
 
 fn ms(us: f64) -> String {
     match us / 1e3 {
+        ms if ms >= 999.5 => format!("{:.2} s", ms / 1e3),
         ms if ms >= 100.0 => format!("{ms:.0} ms"),
         ms if ms >= 10.0 => format!("{ms:.1} ms"),
         ms => format!("{ms:.2} ms"),
@@ -115,6 +118,23 @@ fn ms(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn latencies_have_three_digits_and_a_unit_that_fits() {
+        let check = |us: f64, expected: &str| assert_eq!(ms(us), expected, "{us}");
+        check(0.0, "0.00 ms");
+        check(1_234.0, "1.23 ms");
+        check(12_340.0, "12.3 ms");
+        check(123_400.0, "123 ms");
+        check(999_900.0, "1.00 s");
+        check(1_234_000.0, "1.23 s");
+    }
+
+    #[test]
+    fn flags_are_not_broken_over_lines() {
+        let html = warnings(&["give it more --threads".to_owned()]);
+        assert!(html.contains("more -&NoBreak;-&NoBreak;threads"), "{html}");
+    }
 
     #[test]
     fn what_came_from_outside_is_escaped() {

@@ -53,6 +53,28 @@ fn strange_heads_are_refused() {
     );
 }
 
+/// A head like the one before, one that only begins like it, and one of another length.
+#[test]
+fn heads_like_the_last_one_are_told_from_those_that_are_not() {
+    let texts = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\nHTTP/1.1 400 no\r\nCont",
+        "HTTP/1.1 503 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 503 OK\r\nContent-Length: 2\r\n\r\n{}",
+    ];
+    let mut reader = ResponseReader::default();
+    for text in texts {
+        let (mut alone, mut seen) = (Vec::new(), Vec::new());
+        ResponseReader::default().feed(text.as_bytes(), |head| alone.push(head)).unwrap();
+        reader.feed(text.as_bytes(), |head| seen.push(head)).unwrap();
+        assert_eq!((seen.len(), &seen), (1, &alone), "{text:?}");
+    }
+    let strange = reader.feed(b"HTTP/1.1 2x0 OK\r\n", |_| ());
+    assert_eq!(strange, Err(ResponseError::StatusLine));
+}
+
 proptest! {
     /// However the bytes are split, the same responses come out, in order.
     #[test]

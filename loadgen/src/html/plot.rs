@@ -146,7 +146,8 @@ pub fn section(plot: &Plot<'_>) -> String {
     let y = Axis::new(plot.y_scale, points().map(|p| p.1).chain(bound));
     let mut svg = String::new();
     write_axes(&mut svg, plot, &x, &y);
-    for series in &plot.series {
+    // The first ones on top: where lines run together, the last is the widest below.
+    for series in plot.series.iter().rev() {
         write_series(&mut svg, series, &x, &y);
     }
     if let Some((value, name)) = &plot.bound

@@ -13,12 +13,14 @@ use crate::run::Outcome;
 use crate::timeline::Interval;
 
 pub fn run_page(plan: &Plan, outcome: &Outcome, report: &Report) -> String {
-    let started = outcome.started_at.replace_nanosecond(0).unwrap_or(outcome.started_at);
+    let second = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    let started = outcome.started_at.to_offset(time::UtcOffset::UTC).format(&second);
+    let started = started.unwrap_or_default();
     let mut notes = report.warnings.clone();
     notes.extend(report.failed_thresholds.iter().map(|failed| format!("failed: {failed}")));
     page(
         "Load test",
-        &format!("{} · {started} · {:.1} s", plan.url, report.elapsed_s),
+        &format!("{} · {started} UTC · {:.1} s", plan.url, report.elapsed_s),
         &[
             warnings(&notes),
             tiles(&run_tiles(report)),
@@ -35,13 +37,17 @@ pub fn run_page(plan: &Plan, outcome: &Outcome, report: &Report) -> String {
 fn run_tiles(report: &Report) -> Vec<super::Tile> {
     let corrected = &report.corrected_latency_us;
     let cores = |cpu_s: f64| format!("{:.2} cores", cpu_s / report.elapsed_s.max(1e-9));
-    let mut errors =
-        tile("errors", grouped(report.errors as f64), format!("{} unsent", report.unsent));
+    let (errors, unsent) = (grouped(report.errors as f64), grouped(report.unsent as f64));
+    let mut errors = match (report.errors, report.unsent) {
+        // A red 0 would say nothing.
+        (0, 1..) => tile("unsent", unsent, "due and never sent; 0 errors"),
+        _ => tile("errors", errors, format!("{unsent} unsent")),
+    };
     errors.bad = report.errors + report.unsent > 0;
     let mut generator = tile(
         "generator",
         cores(report.generator_cpu_s),
-        format!("{:.0} % busy", report.generator.busy_share * 100.0),
+        format!("{:.0} % running or waiting", report.generator.busy_share * 100.0),
     );
     generator.bad = !report.warnings.is_empty();
     let server = match (report.server.cpu_s, report.server.rss_bytes) {
@@ -211,7 +217,10 @@ fn latency_table(report: &Report) -> String {
     table(
         "Latency",
         &["", "p50", "p90", "p99", "p99.9", "p99.99", "max"],
-        &[row("raw", &report.latency_us), row("corrected", &report.corrected_latency_us)],
+        &[
+            row("raw: from the first byte sent", &report.latency_us),
+            row("corrected: from when it was due", &report.corrected_latency_us),
+        ],
     )
 }
 

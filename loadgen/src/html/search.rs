@@ -26,7 +26,14 @@ fn search_tiles(findings: &Findings) -> Vec<super::Tile> {
     let Some(knee) = &findings.knee else { return Vec::new() };
     let rate =
         |value: Option<f64>| value.map_or("none".to_owned(), |v| format!("{}/s", grouped(v)));
-    let mut found = tile("requests", rate(knee.requests_per_s.map(|r| r as f64)), knee.found);
+    let note = match knee.found {
+        "knee" => "the knee: higher rates break the bound",
+        "maximum" => "all that --max allows",
+        "generator" => "above it the generator is the limit",
+        "nothing" => "not even 1 a second holds",
+        _ => "not settled",
+    };
+    let mut found = tile("requests", rate(knee.requests_per_s.map(|r| r as f64)), note);
     found.bad = !findings.is_conclusive();
     let mut all = vec![found, tile("events", rate(knee.events_per_s), "at that rate")];
     let confirmed = findings.steps.iter().rfind(|step| Some(step.rate) == knee.requests_per_s);
@@ -39,7 +46,7 @@ fn search_tiles(findings: &Findings) -> Vec<super::Tile> {
             tile(
                 "generator",
                 format!("{:.0} %", report.generator.busy_share * 100.0),
-                "of a thread, at that rate",
+                "of the time running or waiting",
             ),
         ]);
     }

@@ -37,6 +37,26 @@ fn a_run_has_a_page() {
     }
     assert!(html.contains("<td>10</td><td>10.000 %</td>"), "the share of 503");
     assert!(!html.contains(">key<"), "the key is no setting to show");
+    assert!(html.contains("<div class=\"name\">errors</div><div class=\"value\">10</div>"));
+    assert!(html.contains(" UTC · "), "when it began");
+}
+
+/// Two requests are due on a connection whose first answer comes too late for the second.
+#[test]
+fn what_was_not_sent_is_told_on_the_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.html");
+    let address = serve(|_| {
+        // The answer's own duration: longer than requests are sent.
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        reply(200)
+    });
+    let flags = ["--connections", "1", "--rate", "2", "--duration", "1"];
+    load(address, &[&flags[..], &["--html", path.to_str().unwrap()]].concat());
+    let html = read_page(&path);
+    let tile =
+        "<div class=\"tile bad\"><div class=\"name\">unsent</div><div class=\"value\">1</div>";
+    assert!(html.contains(tile), "{html}");
 }
 
 #[test]
@@ -53,6 +73,7 @@ fn a_search_has_a_page() {
     assert_eq!(html.matches("<svg").count(), 2, "one for each bound");
     assert!(html.contains("p99&lt;9s and max&lt;9s"));
     assert_eq!(html.matches("<td>confirming</td>").count(), 1);
+    assert!(html.contains("all that --max allows"));
 }
 
 #[test]

@@ -135,7 +135,11 @@ impl Core {
     /// A new connection, if there is room; its task is the caller's to start.
     pub fn admit(&mut self, stream: Stream) -> Option<ConnectionId> {
         self.tell_time();
-        let id = self.seat.shard.on_accept()?;
+        let Some(id) = self.seat.shard.on_accept() else {
+            // Its poll is armed already, and would keep it open for another way around.
+            system::shut_down_both(stream.as_raw_fd());
+            return None;
+        };
         let index = id.index as usize;
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);

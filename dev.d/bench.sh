@@ -34,7 +34,7 @@ TEXT
 }
 
 bench() {
-  local name='' word record=''
+  local name='' word value record=''
   local -a flags=()
   case ${1-} in
     -h | --help) bench_help; exit 0 ;;
@@ -53,8 +53,8 @@ bench() {
     case $word in
       --record) record=--record; shift ;;
       --rounds | --seconds)
-        (($# >= 2)) || refuse "$word needs a value"
-        flags+=("$word" "$2")
+        value=$(flag_value "$@")
+        flags+=("$word" "$value")
         shift 2
         ;;
       # A bench's own flags, which it checks itself.

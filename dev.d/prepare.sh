@@ -173,7 +173,7 @@ POM
 }
 
 # Builds every binary that users run, so that nothing builds later; their folder into `binaries`. The benches'
-# programs are not among them: each takes as long to link as the engine. Only ./dev profile wants one.
+# programs are not among them: each takes as long to link as the engine.
 prepare_binaries() {
   if [[ -n ${UNMOGROWP_BIN_DIR-} ]]; then
     binaries=$UNMOGROWP_BIN_DIR
@@ -190,9 +190,6 @@ prepare_binaries() {
   export UNMOGROWP_COMMIT
   attend env -C "$root" cargo build --release --locked --workspace --exclude sim --exclude fuzz --exclude bench --bins --quiet ||
     fail "the build failed"
-  [[ ${command-} != profile ]] ||
-    attend env -C "$root" cargo build --release --locked -p bench --bin unmogrowp-flame --quiet ||
-    fail "the build of unmogrowp-flame failed"
 }
 
 target_dir() {

@@ -43,7 +43,7 @@ profile() {
   [[ $process != consumer ]] || up_flags=--full
   install_missing perf:linux-perf curl:curl
   prepare_binaries
-  [[ -x $binaries/unmogrowp-flame ]] || fail "$binaries/unmogrowp-flame is not there"
+  prepare_flame
   data=${TMPDIR:-/tmp}/unmogrowp-profile-$$
   mkdir -p "$data"
   # Not local: the trap runs when this function has returned.
@@ -77,6 +77,14 @@ profile() {
   sample_process "$process" "$pid" "$seconds" "$admin" "$out"
   count_calls "$pid" "$admin"
   say "picture: $out"
+}
+
+# Beside the binaries that users run, of which it is none.
+prepare_flame() {
+  [[ -n ${UNMOGROWP_BIN_DIR-} ]] ||
+    attend env -C "$root" cargo build --release --locked -p bench --bin unmogrowp-flame --quiet ||
+    fail "the build of unmogrowp-flame failed"
+  [[ -x $binaries/unmogrowp-flame ]] || fail "$binaries/unmogrowp-flame is not there"
 }
 
 sample_process() {

@@ -63,11 +63,8 @@ fn exception_code(message: &str) -> Option<u32> {
 
 fn client_of(address: &Address) -> Client {
     let mut client = Client::default().with_url(address.origin());
-    if let Some(user) = address.user() {
-        client = client.with_user(user);
-    }
-    if let Some(password) = address.password() {
-        client = client.with_password(password);
+    if let Some((user, password)) = address.credentials() {
+        client = client.with_user(user).with_password(password);
     }
     client
 }

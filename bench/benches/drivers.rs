@@ -9,11 +9,11 @@
 
 use std::collections::BTreeMap;
 
-use bench::effort::{Effort, Runs};
+use bench::effort::{Effort, Runs, in_turn};
 use bench::load::{self, Report, Target, WARM_UP_S};
 use bench::record::Recorder;
 use bench::servers::commit_of_engine;
-use tests::{Driver, Process, Stack, StackOptions};
+use tests::{Driver, Stack, StackOptions};
 
 const CASES: [(&str, &[&str]); 3] = [
     ("64_connections", &["--batch", "1", "--connections", "64"]),
@@ -36,7 +36,7 @@ fn main() {
     let mut runs = Runs::default();
     let mut slowest: BTreeMap<&str, f64> = BTreeMap::new();
     for round in 0..effort.rounds {
-        for driver in in_turn(round) {
+        for driver in in_turn(&Driver::ALL, round) {
             say(round, effort, driver, "as fast as answers come");
             let stack = start(driver, &mut recorder);
             for (case, flags) in CASES {
@@ -51,7 +51,7 @@ fn main() {
                 }
             }
         }
-        for driver in in_turn(round) {
+        for driver in in_turn(&Driver::ALL, round) {
             say(round, effort, driver, "paced");
             let stack = start(driver, &mut recorder);
             for (case, flags) in CASES {
@@ -75,11 +75,6 @@ fn main() {
     recorder.finish();
 }
 
-fn in_turn(round: usize) -> impl Iterator<Item = Driver> {
-    let first = round % Driver::ALL.len();
-    Driver::ALL.into_iter().cycle().skip(first).take(Driver::ALL.len())
-}
-
 fn say(round: usize, effort: Effort, driver: Driver, how: &str) {
     eprintln!("round {} of {}, {how}: {}", round + 1, effort.rounds, driver.name());
 }
@@ -92,12 +87,7 @@ fn start(driver: Driver, recorder: &mut Recorder) -> Stack {
 
 /// Without a rate as fast as answers come.
 fn measure(stack: &Stack, case: &str, flags: &[&str], rate: Option<u64>, effort: Effort) -> Report {
-    let target = Target {
-        url: stack.ingest.clone(),
-        app_id: stack.app_id.clone(),
-        api_key: stack.api_key.clone(),
-        server_pid: stack.engine_process.as_ref().map(Process::pid),
-    };
+    let target = Target::from(stack);
     let (rate, seconds) = (rate.unwrap_or(0).to_string(), effort.load_s.to_string());
     let flags = [flags, &["--rate", &rate]].concat();
     load::warm_up(&target, &flags);

@@ -16,7 +16,7 @@ use consumer::warehouse::{Address, Inserter};
 use proto::insert::{Delivery, Failure};
 use proto::{Block, BlockHeader};
 use tests::consumer::ConsumerOptions;
-use tests::{Broker, Consumer, Process, Stack, StackOptions};
+use tests::{Broker, Consumer, Stack, StackOptions};
 
 /// Events for the consumer, sent before it starts.
 const BACKLOG_EVENTS: u64 = 4_000_000;
@@ -50,14 +50,17 @@ fn into_kafka(recorder: &mut Recorder, runs: &mut Runs, effort: Effort) {
     options.cores = 0;
     let stack = Stack::start(options);
     recorder.measured(&commit_of_engine(&stack.admin));
-    load::send(&target(&stack), &["--batch", "100", "--connections", "64", "--duration", "2"]);
+    load::send(
+        &Target::from(&stack),
+        &["--batch", "100", "--connections", "64", "--duration", "2"],
+    );
     for round in 1..=effort.rounds {
         eprintln!("into Kafka, round {round} of {}", effort.rounds);
         let seconds = effort.load_s.to_string();
         let batches = ["--batch", "100", "--connections", "64", "--duration", &seconds];
         let sent = delivered(&stack, &batches);
         runs.add("events_per_s_batch_100", "events/s", sent.events_per_s);
-        runs.add("p99_ms_batch_100", "ms", p99_ms(&sent.report));
+        runs.add("p99_ms_batch_100", "ms", sent.report.accepted_p99_ms_at_most());
         runs.add("error_share_batch_100", "ratio", sent.report.error_share());
         runs.add("engine_cpu_us_per_event_batch_100", "us", sent.cpu_us_per_event);
         let single = ["--batch", "1", "--connections", "160", "--duration", &seconds];
@@ -75,20 +78,6 @@ fn into_kafka(recorder: &mut Recorder, runs: &mut Runs, effort: Effort) {
     }
 }
 
-/// Of what was answered 200.
-fn p99_ms(report: &Report) -> f64 {
-    report.accepted_p99_ms_at_most().expect("a hundredth of the answers are 200 at least")
-}
-
-fn target(stack: &Stack) -> Target {
-    Target {
-        url: stack.ingest.clone(),
-        app_id: stack.app_id.clone(),
-        api_key: stack.api_key.clone(),
-        server_pid: stack.engine_process.as_ref().map(Process::pid),
-    }
-}
-
 struct Delivered {
     report: Report,
     /// Until Kafka had the last of them.
@@ -97,7 +86,7 @@ struct Delivered {
 }
 
 fn delivered(stack: &Stack, flags: &[&str]) -> Delivered {
-    let target = target(stack);
+    let target = Target::from(stack);
     let began = Instant::now();
     let pid = target.server_pid.expect("the engine runs");
     let cpu_before_s = process_cpu_s(pid);

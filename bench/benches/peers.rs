@@ -15,7 +15,7 @@ mod load;
 #[path = "../peers/contestants.rs"]
 mod peers;
 
-use bench::effort::Effort;
+use bench::effort::{Effort, in_turn};
 use bench::load::WARM_UP_S;
 use bench::record::Recorder;
 use peers::{Contestant, Server, create_topics};
@@ -46,25 +46,23 @@ fn main() {
         effort.text(),
         versions.join("; ")
     ));
-    let engine = Server::start(Contestant::Engine);
-    recorder.measured(&engine.engine_commit().expect("it is the engine"));
-    drop(engine);
     let mut figures = Figures::default();
-    direct(effort, &mut figures);
+    direct(effort, &mut recorder, &mut figures);
     if !flags.contains(&WITHOUT_KAFKA) {
-        on_kafka(effort, &mut figures);
+        on_kafka(effort, &mut recorder, &mut figures);
     }
     figures.tell(&mut recorder);
     recorder.finish();
 }
 
 /// Without Kafka: the engine journals and forwards to ClickHouse, a peer forgets what it has checked.
-fn direct(effort: Effort, figures: &mut Figures) {
+fn direct(effort: Effort, recorder: &mut Recorder, figures: &mut Figures) {
     for round in 0..effort.rounds {
         for case in &DIRECT {
             for contestant in in_turn(&Contestant::ALL, round) {
                 say(round, effort, case, contestant);
                 let server = Server::start(contestant);
+                note_commit(&server, recorder);
                 figures.add(case, contestant, load::measure(&server, case, effort.load_s));
             }
         }
@@ -72,7 +70,7 @@ fn direct(effort: Effort, figures: &mut Figures) {
 }
 
 /// A 200 of a peer says that Kafka has acknowledged; the engine's events count when Kafka has them.
-fn on_kafka(effort: Effort, figures: &mut Figures) {
+fn on_kafka(effort: Effort, recorder: &mut Recorder, figures: &mut Figures) {
     let broker = Broker::start();
     create_topics(&broker);
     for round in 0..effort.rounds {
@@ -80,15 +78,17 @@ fn on_kafka(effort: Effort, figures: &mut Figures) {
             for contestant in in_turn(&Contestant::WITH_KAFKA, round) {
                 say(round, effort, case, contestant);
                 let server = Server::start_on_kafka(contestant, &broker.address());
+                note_commit(&server, recorder);
                 figures.add(case, contestant, load::measure(&server, case, effort.load_s));
             }
         }
     }
 }
 
-fn in_turn(contestants: &[Contestant], round: usize) -> impl Iterator<Item = Contestant> {
-    let first = round % contestants.len();
-    contestants[first..].iter().chain(&contestants[..first]).copied()
+fn note_commit(server: &Server, recorder: &mut Recorder) {
+    if let Some(commit) = server.engine_commit() {
+        recorder.measured(&commit);
+    }
 }
 
 fn say(round: usize, effort: Effort, case: &Case, contestant: Contestant) {

@@ -67,9 +67,7 @@ impl Contestant {
 
 /// One of them, running, and what a client of it sends.
 pub struct Server {
-    pub url: String,
-    pub app_id: String,
-    pub api_key: String,
+    pub target: Target,
     /// The engine with all that belongs to it; none for a peer.
     stack: Option<Stack>,
     process: Option<Process>,
@@ -121,24 +119,12 @@ impl Server {
             TcpStream::connect(&address).ok()
         });
         Server {
-            url: format!("http://{address}"),
-            app_id,
-            api_key,
+            // Without a pid, all that listens there: nginx has several processes.
+            target: Target { url: format!("http://{address}"), app_id, api_key, server_pid: None },
             stack: None,
             process: Some(process),
             _port: Some(port),
             _folder: Some(folder),
-        }
-    }
-
-    pub fn target(&self) -> Target {
-        let engine = self.stack.as_ref().and_then(|stack| stack.engine_process.as_ref());
-        Target {
-            url: self.url.clone(),
-            app_id: self.app_id.clone(),
-            api_key: self.api_key.clone(),
-            // A peer is all that listens there: nginx has several processes.
-            server_pid: engine.map(Process::pid),
         }
     }
 
@@ -195,9 +181,7 @@ fn start_engine(brokers: Option<&str>) -> Server {
         renice(clickhouse.pid());
     }
     Server {
-        url: stack.ingest.clone(),
-        app_id: stack.app_id.clone(),
-        api_key: stack.api_key.clone(),
+        target: Target::from(&stack),
         stack: Some(stack),
         process: None,
         _port: None,

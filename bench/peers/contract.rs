@@ -20,16 +20,16 @@ pub struct Agreed {
 
 /// The answers to a good batch and to one of each kind that must be refused.
 pub fn answers(server: &Server) -> Vec<Agreed> {
-    let good = good_batch().json(&server.app_id);
+    let good = good_batch().json(&server.target.app_id);
     let other_app = good_batch().json("018f4c1e-7a2b-7c3d-8e4f-5a6b7c8d9e0f");
-    let nameless = Batch::one(Event::new("", "user-1")).json(&server.app_id);
+    let nameless = Batch::one(Event::new("", "user-1")).json(&server.target.app_id);
     let old = Event::new("page_view", "user-1").at("2001-01-01T00:00:00Z");
-    let old = Batch::one(old).json(&server.app_id);
+    let old = Batch::one(old).json(&server.target.app_id);
     let listed = Event::new("page_view", "user-1").with("[1]");
-    let listed = Batch::one(listed).json(&server.app_id);
-    let none = Batch::default().json(&server.app_id);
+    let listed = Batch::one(listed).json(&server.target.app_id);
+    let none = Batch::default().json(&server.target.app_id);
     let cut = &good[..good.len() - 1];
-    let key = server.api_key.as_str();
+    let key = server.target.api_key.as_str();
     let wrong = "umg_wrong";
     [
         ("a good batch", PATH, key, good.as_str()),
@@ -55,7 +55,7 @@ pub fn good_batch() -> Batch {
 
 pub fn post(server: &Server, path: &str, key: &str, body: &str) -> Response {
     let headers = [("X-API-Key", key), ("Content-Type", "application/json")];
-    Client::connect(&server.url).request("POST", path, &headers, body.as_bytes())
+    Client::connect(&server.target.url).request("POST", path, &headers, body.as_bytes())
 }
 
 fn agreed(request: &'static str, answer: &Response) -> Agreed {

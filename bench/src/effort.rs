@@ -63,6 +63,12 @@ impl Effort {
     }
 }
 
+/// All of them, beginning with another each round, so that what comes first is not always the same one's.
+pub fn in_turn<T: Copy>(all: &[T], round: usize) -> impl Iterator<Item = T> {
+    let (before, first) = all.split_at(round % all.len());
+    first.iter().chain(before).copied()
+}
+
 /// Values by name, in the order in which the names first came.
 #[derive(Debug, Default)]
 pub struct Runs(Vec<Series>);
@@ -116,6 +122,17 @@ mod tests {
         check("--rounds 0", Err("from 1 to 99"));
         check("--seconds", Err("from 1 to 3600"));
         check("--round 1", Err("'--round' is unknown"));
+    }
+
+    #[test]
+    fn each_round_begins_with_another() {
+        let check = |round, expected: &str| {
+            assert_eq!(in_turn(&['a', 'b', 'c'], round).collect::<String>(), expected, "{round}");
+        };
+        check(0, "abc");
+        check(1, "bca");
+        check(2, "cab");
+        check(3, "abc");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! - `record`, `machine`, `table`: a figure, the line it is kept in, how it looks
 //! - `history`, `goals`, `readme`: lines side by side, and against what is asked
-//! - `effort`, `servers`, `serve`, `load`, `cpu`, `idle`, `freshness`: what a bench of the whole system is made of
+//! - `effort`, `servers`, `serve`, `load`, `cpu`, `idle`, `freshness`, `percentile`: what a bench of the whole system is made of
 //! - `null_engine` on `null_storage`, `bare_receive`: servers that exist for one bench
 //! - `criterion_rounds`: criterion's benches as figures
 
@@ -19,6 +19,7 @@ pub mod load;
 pub mod machine;
 pub mod null_engine;
 pub mod null_storage;
+pub mod percentile;
 pub mod readme;
 pub mod record;
 pub mod serve;

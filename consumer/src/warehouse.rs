@@ -35,11 +35,8 @@ pub fn client_of(address: &Address, database: &str) -> Client {
         .with_url(address.origin())
         .with_database(database)
         .with_compression(compression);
-    if let Some(user) = address.user() {
-        client = client.with_user(user);
-    }
-    if let Some(password) = address.password() {
-        client = client.with_password(password);
+    if let Some((user, password)) = address.credentials() {
+        client = client.with_user(user).with_password(password);
     }
     client
 }

@@ -183,6 +183,21 @@ fn answer(stream: &mut TcpStream) -> (u16, String) {
     (head[9..12].parse().unwrap(), String::from_utf8(body).unwrap())
 }
 
+/// Of a lone client that asks one after the other: how long each answer took, the shortest first.
+fn waits(running: &Running) -> Vec<Duration> {
+    let mut stream = running.connect();
+    let mut waits: Vec<Duration> = (0..15)
+        .map(|_| {
+            let asked = Instant::now();
+            stream.write_all(&post("", &batch(1, 1))).unwrap();
+            assert_eq!(answer(&mut stream).0, 200);
+            asked.elapsed()
+        })
+        .collect();
+    waits.sort_unstable();
+    waits
+}
+
 fn ends(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("a clean end");
@@ -212,16 +227,7 @@ fn can_gather() -> bool {
 fn waits_for_company_and_not_for_long(choice: Choice) {
     const GATHER_US: u64 = 8_000;
     let running = start(choice, |config| config.server.gather_us = GATHER_US as u32);
-    let mut stream = running.connect();
-    let mut waits: Vec<Duration> = (0..15)
-        .map(|_| {
-            let asked = Instant::now();
-            stream.write_all(&post("", &batch(1, 1))).unwrap();
-            assert_eq!(answer(&mut stream).0, 200);
-            asked.elapsed()
-        })
-        .collect();
-    waits.sort_unstable();
+    let waits = waits(&running);
     let median = waits[waits.len() / 2];
     assert!(median < Duration::from_millis(45), "{waits:?}");
     if choice == Choice::Uring && can_gather() {
@@ -263,16 +269,7 @@ fn wakes_at_the_deadline_of_a_delivery(choice: Choice) {
     let watch = Arc::new(DeliveryWatch::default());
     watch.set_acks(true);
     let running = start_with(choice, |_| {}, |shard| shard.wait_for_delivery(watch, DEADLINE_US));
-    let mut stream = running.connect();
-    let mut waits: Vec<Duration> = (0..15)
-        .map(|_| {
-            let asked = Instant::now();
-            stream.write_all(&post("", &batch(1, 1))).unwrap();
-            assert_eq!(answer(&mut stream).0, 200);
-            asked.elapsed()
-        })
-        .collect();
-    waits.sort_unstable();
+    let waits = waits(&running);
     assert!(waits[0] >= Duration::from_micros(DEADLINE_US), "nobody has it yet: {waits:?}");
     // Without the wake every one of them takes the 50 ms to the next tick.
     assert!(waits[1] < Duration::from_millis(45), "{waits:?}");

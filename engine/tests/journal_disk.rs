@@ -4,33 +4,12 @@
 
 mod journal_support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use engine::journal::storage::DiskStorage;
 use engine::journal::{Journal, JournalConfig, JournalError, OpenedJournal, Stall, verify};
-use journal_support::{config, drain, row, sync};
+use journal_support::{drain, sync, threaded, try_commit, wait_for};
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "no {what} within 20 s");
-        std::thread::yield_now();
-    }
-}
-
-fn threaded() -> JournalConfig {
-    JournalConfig { keeper_thread: true, boot_id: None, ..config(DiskStorage) }
-}
-
-/// Commits one row when there is room; says what is in the way.
-fn try_commit(shard: &mut OpenedJournal, number: u64, bytes: usize) -> Result<u64, Stall> {
-    let row = row(number, bytes);
-    let room = shard.appender.room(row.len())?;
-    room[..row.len()].copy_from_slice(&row);
-    Ok(shard.appender.commit(row.len(), 1))
-}
-
-/// The same, waiting for the keeper.
+/// Commits one row, waiting for the keeper.
 fn commit(shard: &mut OpenedJournal, number: u64, bytes: usize) {
     wait_for("segment", || match try_commit(shard, number, bytes) {
         Ok(_) => true,

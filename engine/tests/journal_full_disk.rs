@@ -7,31 +7,9 @@ mod journal_support;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use engine::journal::storage::DiskStorage;
-use engine::journal::{Journal, JournalConfig, OpenedJournal, SpaceState, Stall};
-use journal_support::{MIB, config, drain, row, sync};
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "no {what} within 20 s");
-        std::thread::yield_now();
-    }
-}
-
-fn threaded() -> JournalConfig {
-    JournalConfig { keeper_thread: true, boot_id: None, ..config(DiskStorage) }
-}
-
-/// Commits one row when there is room; says what is in the way.
-fn try_commit(shard: &mut OpenedJournal, number: u64, bytes: usize) -> Result<u64, Stall> {
-    let row = row(number, bytes);
-    let room = shard.appender.room(row.len())?;
-    room[..row.len()].copy_from_slice(&row);
-    Ok(shard.appender.commit(row.len(), 1))
-}
+use engine::journal::{Journal, OpenedJournal, SpaceState, Stall};
+use journal_support::{MIB, drain, sync, threaded, try_commit, wait_for};
 
 /// A small file system of its own; unmounted when dropped.
 struct SmallDisk<'a>(&'a Path);

@@ -10,8 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 #[derive(Clone)]
 pub struct Address {
     origin: String,
-    user: Option<String>,
-    password: Option<String>,
+    credentials: Option<(String, String)>,
     is_loopback: bool,
 }
 
@@ -32,12 +31,11 @@ impl Address {
             None => (None, rest),
         };
         let is_loopback = is_loopback(host_of(authority)?);
-        let (user, password) =
-            match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
-                Some((user, password)) => (Some(decode(user)?), Some(decode(password)?)),
-                None => (None, None),
-            };
-        Ok(Address { origin: format!("http://{authority}"), user, password, is_loopback })
+        let credentials = match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
+            Some((user, password)) => Some((decode(user)?, decode(password)?)),
+            None => None,
+        };
+        Ok(Address { origin: format!("http://{authority}"), credentials, is_loopback })
     }
 
     /// Without credentials, path and closing slash.
@@ -45,12 +43,9 @@ impl Address {
         &self.origin
     }
 
-    pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    pub fn password(&self) -> Option<&str> {
-        self.password.as_deref()
+    /// User and password; the password is empty where only a user was named.
+    pub fn credentials(&self) -> Option<(&str, &str)> {
+        self.credentials.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
     }
 
     /// What is sent there does not leave the machine.
@@ -125,19 +120,19 @@ mod tests {
 
     #[test]
     fn addresses_carry_credentials_and_know_the_machine() {
-        let check = |url, origin: &str, user: Option<&str>, password: Option<&str>, local| {
+        let check = |url, origin: &str, credentials: Option<(&str, &str)>, local| {
             let address = Address::parse(url).unwrap();
             assert_eq!(address.origin(), origin);
-            assert_eq!((address.user(), address.password()), (user, password), "{url}");
+            assert_eq!(address.credentials(), credentials, "{url}");
             assert_eq!(address.is_loopback(), local, "{url}");
         };
-        check("http://127.0.0.1:8123", "http://127.0.0.1:8123", None, None, true);
-        check("http://ch:8123/", "http://ch:8123", None, None, false);
-        check("http://ch_1.example", "http://ch_1.example", None, None, false);
-        check("http://me:p%40ss@localhost:1", "http://localhost:1", Some("me"), Some("p@ss"), true);
-        check("http://me:p@ss@[::1]:8123", "http://[::1]:8123", Some("me"), Some("p@ss"), true);
-        check("http://me:p%40ss@ch:8123", "http://ch:8123", Some("me"), Some("p@ss"), false);
-        check("http://me@ch", "http://ch", Some("me"), Some(""), false);
+        check("http://127.0.0.1:8123", "http://127.0.0.1:8123", None, true);
+        check("http://ch:8123/", "http://ch:8123", None, false);
+        check("http://ch_1.example", "http://ch_1.example", None, false);
+        check("http://me:p%40ss@localhost:1", "http://localhost:1", Some(("me", "p@ss")), true);
+        check("http://me:p@ss@[::1]:8123", "http://[::1]:8123", Some(("me", "p@ss")), true);
+        check("http://me:p%40ss@ch:8123", "http://ch:8123", Some(("me", "p@ss")), false);
+        check("http://me@ch", "http://ch", Some(("me", "")), false);
     }
 
     #[test]

@@ -34,7 +34,12 @@ fn kafka() {
     for contestant in [Contestant::Hyper, Contestant::Go] {
         let server = Server::start_on_kafka(contestant, &broker.address());
         let batch = good_batch();
-        let answer = post(&server, "/api/v1/events", &server.api_key, &batch.json(&server.app_id));
+        let answer = post(
+            &server,
+            "/api/v1/events",
+            &server.target.api_key,
+            &batch.json(&server.target.app_id),
+        );
         assert_eq!(answer.status, 200, "{}: {}", contestant.name(), answer.text());
         let records = broker.records(&topic(contestant));
         assert_eq!(records.len(), 1, "{}: one record a request", contestant.name());
@@ -46,7 +51,7 @@ fn kafka() {
             assert_eq!(line["event_id"], event.event_id.to_string());
             assert_eq!(line["event_name"], event.event_name);
             assert_eq!(line["user_id"], event.user_id);
-            assert_eq!(line["app_id"], server.app_id);
+            assert_eq!(line["app_id"], server.target.app_id);
         }
         println!("{}: what it answers 200 to is in Kafka", contestant.name());
     }

@@ -4,7 +4,7 @@
 //! over the rounds is told.
 
 use crate::peers::Contestant;
-use bench::record::Recorder;
+use bench::record::{Figure, Recorder};
 
 use crate::load::{Case, DIRECT, KAFKA, Run};
 
@@ -98,13 +98,13 @@ impl Figures {
                 continue;
             }
             let events = f64::from(case.events_per_request);
-            let rate = spread(runs.iter().map(|run| run.requests_per_s * events), 0);
-            let cpu = spread(runs.iter().map(|run| run.cpu_us_per_request), 2);
-            let p99 = spread(runs.iter().map(|run| run.p99_ms), 1);
+            let rate = spread(unit, runs.iter().map(|run| run.requests_per_s * events), 0);
+            let cpu = spread("us", runs.iter().map(|run| run.cpu_us_per_request), 2);
+            let p99 = spread("ms", runs.iter().map(|run| run.p99_ms), 1);
             let (rates, cpus) = self.ratios(case.name, contestant);
             let (rate_ratio, cpu_ratio) = match contestant {
                 Contestant::Engine => (String::new(), String::new()),
-                _ => (format!("{:.2} ×", median(rates)), format!("1 / {:.2}", median(cpus))),
+                _ => (format!("{:.2} ×", median(&rates)), format!("1 / {:.2}", median(&cpus))),
             };
             println!(
                 "  {:<7} {rate:>32} {cpu:>24} {p99:>16} {rate_ratio:>14} {cpu_ratio:>13}",
@@ -114,15 +114,12 @@ impl Figures {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
+fn median(ratios: &[f64]) -> f64 {
+    Figure::of("ratio", ratios).median
 }
 
 /// `median (least–most)`.
-fn spread(values: impl Iterator<Item = f64>, decimals: usize) -> String {
-    let values: Vec<f64> = values.collect();
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{:.decimals$} ({least:.decimals$}–{most:.decimals$})", median(values))
+fn spread(unit: &str, runs: impl Iterator<Item = f64>, decimals: usize) -> String {
+    let Figure { median, min, max, .. } = Figure::of(unit, &runs.collect::<Vec<f64>>());
+    format!("{median:.decimals$} ({min:.decimals$}–{max:.decimals$})")
 }

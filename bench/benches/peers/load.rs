@@ -84,8 +84,8 @@ pub struct Run {
 
 /// Panics on any answer but 200, in the warm-up too: a figure with failures in it says nothing.
 pub fn measure(server: &Server, case: &Case, seconds: u64) -> Run {
-    let target = server.target();
-    load::warm_up(&target, case.flags);
+    let target = &server.target;
+    load::warm_up(target, case.flags);
     if case.delivered {
         wait_until_delivered(server);
     }
@@ -93,7 +93,7 @@ pub fn measure(server: &Server, case: &Case, seconds: u64) -> Run {
     // Who answers before Kafka has everything is not done with the last 200.
     let owes = target.server_pid.filter(|_| case.delivered).map(|pid| (pid, process_cpu_s(pid)));
     let seconds = seconds.to_string();
-    let report = load::send(&target, &[case.flags, &["--duration", &seconds]].concat());
+    let report = load::send(target, &[case.flags, &["--duration", &seconds]].concat());
     report.expect_no_errors(case.name);
     let (mut took_s, mut cpu_s) = (report.elapsed_s(), report.server_cpu_s());
     if let Some((pid, cpu_before_s)) = owes {

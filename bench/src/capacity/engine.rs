@@ -84,7 +84,7 @@ pub fn plan(traffic: Traffic, a: &Assumptions) -> Plan {
     let size = |uneven| sizing::size(per_s, traffic.event_us(), cores, uneven, a.busy_max);
     let (mut uneven, mut sized) = (1.0f64, size(1.0));
     for _ in 0..TURNS_MAX {
-        let left = traffic.fleet(sized.machines / 3 * 2, a);
+        let left = traffic.fleet(sized.without_a_zone(), a);
         // Upwards only, so that it ends.
         uneven = imbalance::busiest(left, POLICY, moments, SEED).max(uneven);
         let next = size(uneven);
@@ -98,7 +98,7 @@ pub fn plan(traffic: Traffic, a: &Assumptions) -> Plan {
     let by_connections =
         traffic.connections / (a.shard_connections_max * a.busy_max) / cores as f64;
     let asked = [
-        ("cores", sized.machines / 3),
+        ("cores", sized.in_zone()),
         ("network card", sizing::zone_of(by_card)),
         ("journal's disk", sizing::zone_of(by_disk)),
         ("connections", sizing::zone_of(by_connections)),
@@ -106,14 +106,12 @@ pub fn plan(traffic: Traffic, a: &Assumptions) -> Plan {
     // Of equals the first.
     let (asked_by, in_zone) =
         asked.into_iter().rev().max_by_key(|(_, zone)| *zone).expect("there are four");
-    let sized = if in_zone * 3 > sized.machines {
-        let left = traffic.fleet(in_zone * 2, a);
+    if in_zone > sized.in_zone() {
+        sized = sizing::in_zones(sized.cores_busy, in_zone, cores);
+        let left = traffic.fleet(sized.without_a_zone(), a);
         uneven = imbalance::busiest(left, POLICY, moments, SEED).max(uneven);
-        sizing::in_zones(sized.cores_busy, in_zone, cores)
-    } else {
-        sized
-    };
-    let left = (in_zone * 2) as f64;
+    }
+    let left = sized.without_a_zone() as f64;
     Plan {
         traffic,
         sized,

@@ -1,6 +1,8 @@
 //! How unevenly connections fall on cores while clients come and go. Pure, from a seed. Must not know what a
 //! connection costs.
 
+use bench::percentile::percentile;
+
 use super::balancer::{Balancer, Fleet, Policy};
 
 /// A p99.9 of fewer is one of their few largest, or the largest.
@@ -66,16 +68,11 @@ pub fn busiest(fleet: Fleet, policy: Policy, moments: usize, seed: u64) -> f64 {
             moving.renew_one();
         }
     }
-    high(found)
+    high(&found)
 }
 
-fn high(mut found: Vec<f64>) -> f64 {
-    found.sort_by(f64::total_cmp);
-    let rank = match found.len() {
-        few if few < MOMENTS_OF_P999_MIN => few,
-        many => (many * 999).div_ceil(1000),
-    };
-    found[rank - 1]
+fn high(found: &[f64]) -> f64 {
+    percentile(found, if found.len() < MOMENTS_OF_P999_MIN { 1_000 } else { 999 })
 }
 
 /// What [`busiest`] is of so many moments.
@@ -122,7 +119,7 @@ mod tests {
     #[test]
     fn a_percentile_of_few_is_called_the_most() {
         let check = |count: usize, expected: f64, name: &str| {
-            assert_eq!(high((1..=count).map(|n| n as f64).collect()), expected);
+            assert_eq!(high(&(1..=count).map(|n| n as f64).collect::<Vec<f64>>()), expected);
             assert_eq!(called(count), name);
         };
         check(300, 300.0, "the most of 300 moments");

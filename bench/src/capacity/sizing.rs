@@ -11,6 +11,17 @@ pub struct Sized {
     pub busy: [f64; 3],
 }
 
+impl Sized {
+    pub fn in_zone(&self) -> u64 {
+        self.machines / ZONES
+    }
+
+    /// Machines that are left when a zone is lost.
+    pub fn without_a_zone(&self) -> u64 {
+        self.machines - self.in_zone()
+    }
+}
+
 /// So many that those of two zones carry the load with the busiest core below `busy_max`; `imbalance` is that core's
 /// load by the mean.
 pub fn size(

@@ -69,13 +69,8 @@ impl Epoll {
         let mut next_tick_us = 0u64;
         let mut spin = Spin::new(self.seat.spin_us);
         loop {
-            let wait_us = if self.shard().has_work() {
-                0
-            } else {
-                let until_us = next_tick_us.min(self.seat.shard.next_deadline_us());
-                until_us.saturating_sub(self.clock.now().monotonic_us)
-            };
-            let timeout_ms = spin.wait_us(wait_us).div_ceil(1_000) as i32;
+            let wait_us = spin.wait_us(self.seat.wait_us(next_tick_us, &self.clock));
+            let timeout_ms = wait_us.div_ceil(1_000) as i32;
             let count = self.poller.wait(&mut events, timeout_ms)?;
             let now = self.clock.now();
             spin.on_turn(count > 0, now.monotonic_us);

@@ -100,6 +100,21 @@ pub struct Seat {
     pub on_journal_failed: Option<OnJournalFailed>,
 }
 
+impl Seat {
+    /// When the shard is to turn though nothing happens.
+    fn next_turn_us(&self, next_tick_us: u64) -> u64 {
+        next_tick_us.min(self.shard.next_deadline_us())
+    }
+
+    /// From now until then; not at all where the shard has work.
+    fn wait_us(&self, next_tick_us: u64, clock: &clock::Clock) -> u64 {
+        if self.shard.has_work() {
+            return 0;
+        }
+        self.next_turn_us(next_tick_us).saturating_sub(clock.now().monotonic_us)
+    }
+}
+
 /// Which driver to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {

@@ -104,11 +104,10 @@ impl Poller {
 pub fn accept(listener: RawFd) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: null address pointers are allowed; the descriptor it returns is new and ours alone.
-    let fd = unsafe {
+    unsafe {
         let fd = libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags);
-        OwnedFd::from_raw_fd(check(fd)?)
-    };
-    Ok(fd)
+        Ok(OwnedFd::from_raw_fd(check(fd)?))
+    }
 }
 
 /// Answers are written whole: waiting to fill a packet would only add latency, and pacing them costs

@@ -148,7 +148,7 @@ impl Uring {
         self.arm_wake();
         self.arm_accept();
         loop {
-            let wait_us = spin.wait_us(self.wait_us(next_tick_us));
+            let wait_us = spin.wait_us(self.seat.wait_us(next_tick_us, &self.clock));
             self.submit_and_wait(wait_us)?;
             let now = self.clock.now();
             self.shard().set_now(now);
@@ -181,14 +181,6 @@ impl Uring {
 
     fn shard(&mut self) -> &mut Shard {
         &mut self.seat.shard
-    }
-
-    fn wait_us(&self, next_tick_us: u64) -> u64 {
-        if self.seat.shard.has_work() {
-            return 0;
-        }
-        let until_us = next_tick_us.min(self.seat.shard.next_deadline_us());
-        until_us.saturating_sub(self.clock.now().monotonic_us)
     }
 
     /// Waits for a completion, and from then on for more, but not longer in all than `gather_us`: a
@@ -228,6 +220,13 @@ impl Uring {
             }
             // An error here is the same as the next wait's, which reports it.
             let _ = self.ring.submit();
+        }
+    }
+
+    /// Of the registered files, for a socket that has a place there.
+    fn push_update(&mut self, update: Option<squeue::Entry>) {
+        if let Some(entry) = update {
+            self.push(entry.user_data(KIND_FILES << KIND_SHIFT));
         }
     }
 
@@ -290,9 +289,8 @@ impl Uring {
         if let Some(socket) = replaced {
             self.close(socket);
         }
-        if let Some(entry) = self.files.fill(index, result) {
-            self.push(entry.user_data(KIND_FILES << KIND_SHIFT));
-        }
+        let update = self.files.fill(index, result);
+        self.push_update(update);
         self.arm_receive(id);
     }
 
@@ -486,9 +484,8 @@ impl Uring {
                             && let Some(socket) = self.sockets[id.index as usize].take()
                         {
                             self.close(socket);
-                            if let Some(entry) = self.files.empty(id.index as usize) {
-                                self.push(entry.user_data(KIND_FILES << KIND_SHIFT));
-                            }
+                            let update = self.files.empty(id.index as usize);
+                            self.push_update(update);
                         }
                     }
                 }

@@ -5,12 +5,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::journal::simulated_disk::SimulatedDisk;
-use engine::journal::storage::Storage;
+use engine::journal::storage::{DiskStorage, Storage};
 use engine::journal::{
-    BootId, Feed, FeedBlock, FeedError, Journal, JournalConfig, OpenedJournal, Write,
+    BootId, Feed, FeedBlock, FeedError, Journal, JournalConfig, OpenedJournal, Stall, Write,
 };
 pub use proto::samples::{numbered_row as row, numbers};
 
@@ -31,6 +31,11 @@ pub fn config(storage: impl Storage) -> JournalConfig {
     }
 }
 
+/// On the real disk, with the keeper's thread.
+pub fn threaded() -> JournalConfig {
+    JournalConfig { keeper_thread: true, boot_id: None, ..config(DiskStorage) }
+}
+
 pub fn open(disk: &SimulatedDisk) -> (Journal, OpenedJournal) {
     open_with(config(disk.clone()))
 }
@@ -49,6 +54,14 @@ pub fn commit(shard: &mut OpenedJournal, number: u64, bytes: usize) -> u64 {
     // What lies behind the rows may be scribbled over.
     room[row.len()..row.len() + 64].fill(0xee);
     shard.appender.commit(row.len(), 1)
+}
+
+/// Commits one row when there is room; says what is in the way.
+pub fn try_commit(shard: &mut OpenedJournal, number: u64, bytes: usize) -> Result<u64, Stall> {
+    let row = row(number, bytes);
+    let room = shard.appender.room(row.len())?;
+    room[..row.len()].copy_from_slice(&row);
+    Ok(shard.appender.commit(row.len(), 1))
 }
 
 /// Performs a write and completes it.
@@ -85,5 +98,13 @@ pub fn drain(feed: &mut Feed) -> (Vec<u64>, Vec<(u64, u64)>) {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "no {what} within 20 s");
+        std::thread::yield_now();
     }
 }

@@ -21,7 +21,7 @@ pub fn section(plans: &[Plan], measured: &Measured, a: &Assumptions) -> String {
     let lost = |plan: &Plan, machines| loss::simulate(&plan.scene(machines, refusal_us, a));
     let found: Vec<(&Plan, [Outcome; 2])> = plans
         .iter()
-        .map(|plan| (plan, [lost(plan, 1), lost(plan, plan.sized.machines / 3)]))
+        .map(|plan| (plan, [lost(plan, 1), lost(plan, plan.sized.in_zone())]))
         .collect();
     let mut text = format!(
         "\n## A machine lost, a zone lost\n\n{} s are simulated. The *peak* is the most that came to one core in {WINDOW_S} s, by what \

@@ -91,8 +91,7 @@ impl Core {
 
     /// What time it is, and when the next turn is due though nothing happens.
     pub fn next_turn_us(&self) -> (u64, u64) {
-        let until_us = self.next_tick_us.min(self.seat.shard.next_deadline_us());
-        (self.clock.now().monotonic_us, until_us)
+        (self.clock.now().monotonic_us, self.seat.next_turn_us(self.next_tick_us))
     }
 
     pub fn has_work(&self) -> bool {

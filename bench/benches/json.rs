@@ -33,9 +33,20 @@ fn start() -> BatchStart {
     }
 }
 
-/// A batch as an SDK sends it, compact or with a space after each separator (as Python writes).
-/// Names, ids, paths and numbers vary in content and length.
-fn body(event_count: usize, spaced: bool) -> Vec<u8> {
+const ESCAPED: &str = r#""title":"Größe \"L\" \u0026 mehr","share":-12.5e-3,"plan":"#;
+
+/// How a batch is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    Compact,
+    /// With a space after each separator, as Python writes.
+    Spaced,
+    /// With escapes, letters beyond ASCII and an exponent in each event's properties.
+    Escaped,
+}
+
+/// A batch as an SDK sends it. Names, ids, paths and numbers vary in content and length.
+fn body(event_count: usize, style: Style) -> Vec<u8> {
     let names = ["page_view", "button_clicked", "checkout_started", "search", "item_added"];
     let paths = ["/pricing", "/docs/getting-started", "/", "/blog/2026/launch", "/checkout/step-2"];
     let referrers = ["google", "newsletter", "direct", "partner-site", "x"];
@@ -79,9 +90,11 @@ fn body(event_count: usize, spaced: bool) -> Vec<u8> {
         text.push_str(&event);
     }
     text.push_str("]}");
-    if spaced {
-        text = text.replace("\":", "\": ").replace(",\"", ", \"");
-    }
+    let text = match style {
+        Style::Compact => text,
+        Style::Spaced => text.replace("\":", "\": ").replace(",\"", ", \""),
+        Style::Escaped => text.replace("\"plan\":", ESCAPED),
+    };
     text.into_bytes()
 }
 
@@ -246,11 +259,16 @@ fn moment(text: &str) -> Option<i64> {
 type Peer = fn(&[u8], &mut Vec<u8>) -> Option<()>;
 
 fn json(c: &mut Criterion) {
-    let cases = [("100", 100, false), ("1000", 1000, false), ("100_spaced", 100, true)];
+    let cases = [
+        ("100", 100, Style::Compact),
+        ("1000", 1000, Style::Compact),
+        ("100_spaced", 100, Style::Spaced),
+        ("100_escaped", 100, Style::Escaped),
+    ];
     let peers: [(&str, Peer); 2] = [("sonic-rs", sonic), ("serde_json", serde)];
     let mut group = c.benchmark_group("json");
-    for (name, event_count, spaced) in cases {
-        let body = body(event_count, spaced);
+    for (name, event_count, style) in cases {
+        let body = body(event_count, style);
         let mut pass = BatchPass::new();
         let mut out = vec![0; body.len() + OUT_SLACK_BYTES];
         let written = ours(&mut pass, &body, &mut out);

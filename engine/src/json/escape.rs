@@ -47,12 +47,23 @@ impl EscapeCheck {
 /// The UTF-16 unit of a `\uXXXX` at `at`.
 fn unit_at(text: &[u8], at: usize) -> Option<u16> {
     let [b'\\', b'u', hex @ ..] = text.get(at..)?.first_chunk::<6>()? else { return None };
-    let mut unit = 0u16;
-    for digit in hex {
-        unit = unit << 4 | char::from(*digit).to_digit(16)? as u16;
-    }
-    Some(unit)
+    // All four are looked up whatever the first says: none is wrong but in a broken body.
+    let [a, b, c, d] = hex.map(|digit| u16::from(HEX[usize::from(digit)]));
+    let wrong = (a | b | c | d) > 15;
+    if wrong { None } else { Some(a << 12 | b << 8 | c << 4 | d) }
 }
+
+/// The value of a hexadecimal digit, 255 for any other byte.
+const HEX: [u8; 256] = {
+    let mut table = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        table[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
 
 /// A string's content with its escapes undone, piece by piece. The content has passed stage 1.
 pub struct Unescaped<'a> {

@@ -94,23 +94,17 @@ fn classify<I: Isa>(
     quotes.to_le_bytes()
 }
 
-/// The backslashes that begin an escape, and the bytes that are escaped.
+/// The backslashes that begin an escape, and the bytes that are escaped. Without a branch: how many
+/// backslashes stand in a row nobody can guess, and the carry of a subtraction goes along all of a row
+/// at once, as in simdjson (Langdale and Lemire 2019, section 3.1.1).
 #[inline(always)]
 fn find_escapes(backslashes: u64, carry: &mut Carry) -> (u64, u64) {
-    if backslashes | carry.escaped == 0 {
-        return (0, 0);
-    }
-    let mut rest = backslashes & !carry.escaped;
-    let mut escaped = carry.escaped;
-    let mut escapes = 0;
-    carry.escaped = 0;
-    while rest != 0 {
-        let first = rest & rest.wrapping_neg();
-        escapes |= first;
-        escaped |= first << 1;
-        carry.escaped = first >> 63;
-        rest &= !(first | first << 1);
-    }
+    const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+    let begin = backslashes & !carry.escaped;
+    let rows = ((begin << 1 | ODD).wrapping_sub(begin)) ^ ODD;
+    let escaped = rows ^ (backslashes | carry.escaped);
+    let escapes = rows & backslashes;
+    carry.escaped = escapes >> 63;
     (escapes, escaped)
 }
 
@@ -165,6 +159,36 @@ fn check_utf8(scan: &mut Scan<'_>) {
             if wrong.error_len().is_some() || scan.to == scan.body.len() {
                 keep_first(scan.fault, Malformed::at(*checked, JsonError::Utf8));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Byte by byte, as the grammar says.
+    fn escapes_one_by_one(backslashes: u64, mut escaped: bool) -> (u64, u64, u64) {
+        let (mut begins, mut ends) = (0, 0);
+        for at in 0..64 {
+            ends |= u64::from(escaped) << at;
+            escaped = !escaped && backslashes >> at & 1 == 1;
+            begins |= u64::from(escaped) << at;
+        }
+        (begins, ends, u64::from(escaped))
+    }
+
+    proptest! {
+        /// Rows of backslashes of any length, across the block's ends too.
+        #[test]
+        fn escapes_begin_and_end_as_one_by_one(words in prop::collection::vec(any::<u64>(), 1..4), carried in 0u64..2) {
+            // The more words, the longer the rows.
+            let backslashes = words.iter().fold(0, |all, word| all | word);
+            let mut carry = Carry { escaped: carried, ..Carry::default() };
+            let (begins, ends) = find_escapes(backslashes, &mut carry);
+            prop_assert_eq!((begins, ends, carry.escaped), escapes_one_by_one(backslashes, carried == 1));
         }
     }
 }

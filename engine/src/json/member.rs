@@ -205,30 +205,46 @@ fn elements<I: Isa>(isa: I, text: Text<'_>, at: u32, byte: u8) -> Option<(u32, u
     Some((at, byte))
 }
 
-/// Integers and decimals by their digits' mask, the rest byte by byte.
+/// A number of fewer than 16 bytes by the mask of its digits, the rest byte by byte.
 #[inline(always)]
 fn number<I: Isa>(isa: I, text: Text<'_>, start: u32) -> Option<u32> {
     let digits_at = start + u32::from(byte_at(text.body, start) == b'-');
-    if let Some(chunk) = text.chunk::<16>(digits_at) {
-        let others = !isa.digits(chunk) | 1 << 16;
-        let whole = others.trailing_zeros();
-        let after = chunk[whole as usize & 15];
-        if whole.wrapping_sub(1) < 15 && (chunk[0] != b'0' || whole == 1) {
-            if !matches!(after, b'.' | b'e' | b'E') {
-                return Some(digits_at + whole);
-            }
-            let fraction = (others >> (whole + 1)).trailing_zeros();
-            let end = whole + 1 + fraction;
-            if after == b'.'
-                && fraction > 0
-                && end < 16
-                && !matches!(chunk[end as usize & 15], b'e' | b'E')
-            {
-                return Some(digits_at + end);
-            }
-        }
+    if let Some(chunk) = text.chunk::<16>(digits_at)
+        && let Some(length) = short_number(chunk, !isa.digits(chunk) | 1 << 16)
+    {
+        return Some(digits_at + length);
     }
     long_number(text.body, start)
+}
+
+/// The length of the number without sign that `chunk` starts with, given which of its bytes are not
+/// digits. `None` for what is none, or may go on behind the chunk.
+#[inline(always)]
+fn short_number(chunk: &[u8; 16], others: u32) -> Option<u32> {
+    let byte = |at: u32| chunk[at as usize & 15];
+    let digits = |from: u32| (others >> from).trailing_zeros();
+    let whole = digits(0);
+    if whole == 0 || (byte(0) == b'0' && whole > 1) {
+        return None;
+    }
+    let mut end = whole;
+    if byte(end) == b'.' {
+        let fraction = digits(end + 1);
+        end += 1 + fraction;
+        if fraction == 0 {
+            return None;
+        }
+    }
+    if byte(end) | 0x20 == b'e' {
+        let signed = matches!(byte(end + 1), b'+' | b'-');
+        let exponent_at = end + 1 + u32::from(signed);
+        let exponent = digits(exponent_at);
+        end = exponent_at + exponent;
+        if exponent == 0 {
+            return None;
+        }
+    }
+    (end < 16).then_some(end)
 }
 
 #[inline(never)]
@@ -267,4 +283,47 @@ pub fn literal(text: Text<'_>, at: u32) -> Option<u32> {
     let not_false = (found & 0xff_ffff_ffff) ^ word(b"false");
     let none = (four ^ word(b"true")).min(four ^ word(b"null")).min(not_false) != 0;
     if none { None } else { Some(at + 4 + u32::from(not_false == 0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn short(text: &[u8]) -> Option<u32> {
+        let mut chunk = *b",,,,,,,,,,,,,,,,";
+        chunk[..text.len()].copy_from_slice(text);
+        let others = chunk.iter().enumerate();
+        let others = others.map(|(at, byte)| u32::from(!byte.is_ascii_digit()) << at).sum::<u32>();
+        short_number(&chunk, others | 1 << 16)
+    }
+
+    /// All texts of up to seven of the bytes that numbers are made of.
+    #[test]
+    fn short_numbers_are_those_of_the_grammar() {
+        let mut texts = vec![Vec::new()];
+        let mut at = 0;
+        while let Some(text) = texts.get(at).cloned() {
+            at += 1;
+            if !text.is_empty() {
+                let good = check_number(&text, 0, text.len() as u32).is_ok() && text[0] != b'-';
+                let taken = short(&text) == Some(text.len() as u32);
+                assert_eq!(taken, good, "{}", String::from_utf8_lossy(&text));
+            }
+            if text.len() < 7 {
+                texts.extend(b"01+-.e".iter().map(|byte| [&text[..], &[*byte]].concat()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_go_on_behind_the_chunk_is_left_to_others() {
+        for text in ["123456789012345", "1.3456789012345", "1.345678901e-15", "1.3456789012e15"] {
+            assert_eq!(short(text.as_bytes()), Some(15), "{text}");
+            assert_eq!(short(format!("{text}6").as_bytes()), None, "{text}6");
+        }
+        for text in ["123456789012345.", "12345678901234.5", "12345678901234e5", "1234567890123e+5"]
+        {
+            assert_eq!(short(text.as_bytes()), None, "{text}");
+        }
+    }
 }

@@ -6,25 +6,30 @@
 //! glommio has made, and the journal's lie in the journal's own; threads write them, as for epoll.
 //!
 //! All tasks share one [`Core`] and borrow it only between two waits, never across one. No task is
-//! dropped while the kernel works for it: sockets are shut down first, and the task sees that.
+//! dropped while the kernel works for it: sockets are shut down first, and the task sees that. A
+//! [`Watch`] wakes the executor where it sleeps over tasks that could run.
 
 mod core;
 mod socket;
+#[cfg(test)]
+mod tests;
+mod watch;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ::glommio::timer::Timer;
 use ::glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use self::core::Core;
+use self::watch::Watch;
 use super::{Exit, Seat};
 use crate::connection::ConnectionId;
 use crate::shard::Shard;
@@ -52,20 +57,37 @@ pub struct Glommio {
 
 impl Glommio {
     pub fn new(seat: Seat) -> io::Result<Glommio> {
+        Glommio::looking_at_rings_after(LOOK_AT_RINGS_AFTER, seat)
+    }
+
+    fn looking_at_rings_after(delay: Duration, seat: Seat) -> io::Result<Glommio> {
         is_supported()?;
         let builder = LocalExecutorBuilder::new(Placement::Unbound)
             .name("shard")
             .ring_depth(RING_ENTRIES)
             // For files alone, and registered memory counts against a limit; it takes the least.
             .io_memory(0)
-            .preempt_timer(LOOK_AT_RINGS_AFTER);
+            .preempt_timer(delay);
         Ok(Glommio { executor: builder.make()?, seat })
     }
 
     pub fn run(self) -> io::Result<Exit> {
         let Glommio { executor, seat } = self;
-        executor.run(drive(seat))
+        // A shard's turns are a tick apart at most.
+        let look_every = Duration::from_micros(2 * Shard::tick_interval_us());
+        let watch = Watch::start(waker_of(&executor), look_every)?;
+        executor.run(drive(seat, watch))
     }
+}
+
+/// Gets the executor out of its sleep even before its first task has run. It is of a task that has
+/// ended: nothing runs for it.
+fn waker_of(executor: &LocalExecutor) -> Waker {
+    let waker = Rc::new(Cell::new(None));
+    let place = Rc::clone(&waker);
+    let task = poll_fn(move |context| Poll::Ready(place.set(Some(context.waker().clone()))));
+    executor.spawn(task).detach();
+    waker.take().expect("a task spawned from outside runs at once")
 }
 
 /// Where io_uring is forbidden glommio panics, and where it lacks an operation it ends the process.
@@ -94,7 +116,7 @@ fn is_supported() -> io::Result<()> {
     }
 }
 
-async fn drive(seat: Seat) -> io::Result<Exit> {
+async fn drive(seat: Seat, watch: Watch) -> io::Result<Exit> {
     let control = seat.control.clone();
     let task = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
     let listener = seat.listener.as_ref().map(listen_on).transpose()?;
@@ -105,7 +127,11 @@ async fn drive(seat: Seat) -> io::Result<Exit> {
         ::glommio::spawn_local(accept(Rc::clone(&core), listener)).detach();
     }
     let mut alarm = Alarm::new();
-    let exit = poll_fn(|context| turn(&core, &mut alarm, context)).await;
+    let exit = poll_fn(|context| {
+        watch.on_turn();
+        turn(&core, &mut alarm, context)
+    })
+    .await;
     core.borrow_mut().close_all();
     end_tasks(&core).await;
     // Here, because glommio has other rules for a waker dropped on a foreign thread.

@@ -14,8 +14,9 @@ use engine::config::Config;
 use proto::limits::BLOCK_BYTES_MAX;
 
 /// Flags of the load for each case without a rate: as fast as the answers come.
-const CASES: [(&str, &[&str]); 5] = [
+const CASES: [(&str, &[&str]); 6] = [
     ("batch_100", BATCH_100),
+    ("batch_100_256_connections", &["--batch", "100", "--connections", "256"]),
     ("batch_1000", &["--batch", "1000", "--connections", "64"]),
     ("single_16_deep", &["--batch", "1", "--connections", "64", "--pipeline", "16"]),
     ("single_64_connections", &["--batch", "1", "--connections", "64"]),
@@ -26,6 +27,9 @@ const BATCH_100: &[&str] = &["--batch", "100", "--connections", "64"];
 /// Of the latency at a constant rate: a p99.99 is of no use without tens of requests beyond it.
 const LOADS_AT_80_PERCENT: u64 = 2;
 const P9999_REQUESTS_MIN: f64 = 100_000.0;
+
+/// Events that ClickHouse has taken.
+const FORWARDED: &str = "unmogrowp_forward_rows_total";
 
 const OVERLOAD: f64 = 10.0;
 const IDLE_CONNECTIONS: usize = 10_000;
@@ -71,8 +75,10 @@ fn closed_loop(up: &Up, runs: &mut Runs, case: &str, flags: &[&str], effort: Eff
     let pid = up.engine_pid;
     load::warm_up(&up.target(), flags);
     let before = (process_cpu_s(pid), serving_cpu_s(pid));
+    let forwarded = up.metric(FORWARDED);
     let seconds = effort.load_s.to_string();
     let report = load::send(&up.target(), &[flags, &["--duration", &seconds]].concat());
+    let forwarded = up.metric(FORWARDED) - forwarded;
     let process_s = process_cpu_s(pid) - before.0;
     let shards_s = serving_cpu_s(pid) - before.1;
     let backlog_blocks = up.metric("unmogrowp_journal_backlog_blocks");
@@ -92,6 +98,8 @@ fn closed_loop(up: &Up, runs: &mut Runs, case: &str, flags: &[&str], effort: Eff
         let events = report.events();
         runs.add(&format!("events_per_s_{case}"), "events/s", report.events_per_s());
         runs.add(&format!("cpu_us_per_event_{case}"), "us", process_s * 1e6 / events);
+        let forwarded_per_s = forwarded / effort.load_s as f64;
+        runs.add(&format!("forwarded_per_s_{case}"), "events/s", forwarded_per_s);
         runs.add(&format!("bytes_per_s_{case}"), "bytes/s", report.bytes_per_s());
     }
     report

@@ -85,7 +85,10 @@ impl Glommio {
 fn waker_of(executor: &LocalExecutor) -> Waker {
     let waker = Rc::new(Cell::new(None));
     let place = Rc::clone(&waker);
-    let task = poll_fn(move |context| Poll::Ready(place.set(Some(context.waker().clone()))));
+    let task = poll_fn(move |context| {
+        place.set(Some(context.waker().clone()));
+        Poll::Ready(())
+    });
     executor.spawn(task).detach();
     waker.take().expect("a task spawned from outside runs at once")
 }

@@ -12,7 +12,7 @@ use crate::run::{self, RunError};
 use crate::search::findings::{Findings, Step};
 pub use crate::search::judge::Bound;
 use crate::search::judge::Criteria;
-use crate::search::knee::{KneeSearch, Limits, Next, Phase};
+use crate::search::knee::{KneeSearch, Limits, Next};
 
 const STEPS_MAX: u32 = 64;
 
@@ -31,9 +31,9 @@ pub fn check_options(options: &Options) -> Result<(), PlanError> {
 }
 
 /// The plan of one step: every step sends ids of its own.
-fn step_plan(options: &Options, seed: u64, rate: u64, phase: Phase) -> Result<Plan, PlanError> {
+fn step_plan(options: &Options, seed: u64, rate: u64, long: bool) -> Result<Plan, PlanError> {
     let duration = options.duration.unwrap_or(DURATION_DEFAULT);
-    let duration = if phase == Phase::Confirming { duration * 2 } else { duration };
+    let duration = if long { duration * 2 } else { duration };
     let (rate, duration, seed) = (Some(rate), Some(duration), Some(seed));
     Plan::from_options(&Options { rate, duration, seed, ..options.clone() })
 }
@@ -62,8 +62,8 @@ pub fn search(
     };
     let mut number = 0;
     loop {
-        let (rate, phase) = match search.next() {
-            Next::Step { rate, phase } => (rate, phase),
+        let (rate, phase, long) = match search.next() {
+            Next::Step { rate, phase, long } => (rate, phase, long),
             Next::Done(finding) => {
                 findings.conclude(finding);
                 return Ok(findings);
@@ -73,7 +73,7 @@ pub fn search(
             std::thread::sleep(asked.rest);
         }
         number += 1;
-        let plan = step_plan(options, seed.wrapping_add(number.into()), rate, phase)?;
+        let plan = step_plan(options, seed.wrapping_add(number.into()), rate, long)?;
         let title = format!("step {number}, {}: {rate} requests/s", phase.as_str());
         let report = Report::new(&plan, &run::run(&plan, &title)?);
         let (verdict, why) = criteria.judge(&report);

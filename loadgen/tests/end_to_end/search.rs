@@ -48,7 +48,7 @@ fn errors_break_a_rate_too() {
     let run = search(&flags, || reply(503));
     assert_eq!(run.code, Some(6), "{}", run.stdout);
     assert_eq!(run.json["knee"]["found"], "nothing", "{}", run.stdout);
-    assert!(run.stdout.contains("100% of the requests failed"), "{}", run.stdout);
+    assert!(run.stdout.contains("100% of the requests were refused"), "{}", run.stdout);
 }
 
 #[test]

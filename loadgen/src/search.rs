@@ -4,6 +4,7 @@
 pub mod findings;
 pub mod judge;
 pub mod knee;
+mod settling;
 
 use crate::options::{Options, SearchOptions};
 use crate::plan::{DURATION_DEFAULT, Plan, PlanError};
@@ -13,6 +14,7 @@ use crate::search::findings::{Findings, Step};
 pub use crate::search::judge::Bound;
 use crate::search::judge::Criteria;
 use crate::search::knee::{KneeSearch, Limits, Next};
+use crate::search::settling::Settling;
 
 const STEPS_MAX: u32 = 64;
 
@@ -69,16 +71,16 @@ pub fn search(
                 return Ok(findings);
             }
         };
-        if number > 0 {
-            std::thread::sleep(asked.rest);
-        }
         number += 1;
         let plan = step_plan(options, seed.wrapping_add(number.into()), rate, long)?;
+        let (rest, settle, admin) = (asked.rest, asked.settle, plan.admin.as_ref());
+        let backlog_bytes = if number > 1 { Settling { rest, settle, admin }.wait() } else { None };
         let title = format!("step {number}, {}: {rate} requests/s", phase.as_str());
         let report = Report::new(&plan, &run::run(&plan, &title)?);
         let (verdict, why) = criteria.judge(&report);
         search.tell(verdict);
-        let step = Step { number, phase: phase.as_str(), rate, verdict, why, report };
+        let phase = phase.as_str();
+        let step = Step { number, phase, rate, backlog_bytes, verdict, why, report };
         on_step(&step);
         findings.steps.push(step);
     }

@@ -7,6 +7,7 @@ use crate::quantity::Share;
 use crate::report::Report;
 use crate::search::judge::Bound;
 use crate::search::knee::{Finding, Verdict};
+use crate::search::settling::backlog_note;
 
 #[derive(Serialize)]
 pub struct Step {
@@ -15,6 +16,8 @@ pub struct Step {
     pub phase: &'static str,
     /// Requests a second that were due.
     pub rate: u64,
+    /// Left in the server's journal by earlier steps when this one began; null when not known.
+    pub backlog_bytes: Option<u64>,
     #[serde(serialize_with = "write_verdict")]
     pub verdict: Verdict,
     /// Why it did not hold.
@@ -51,6 +54,10 @@ impl Step {
         if let Some(why) = &self.why {
             line.push_str(": ");
             line.push_str(why);
+        }
+        if let Some(note) = backlog_note(self.backlog_bytes) {
+            line.push_str("; ");
+            line.push_str(&note);
         }
         line
     }
@@ -170,6 +177,7 @@ mod tests {
                 number: 1,
                 phase: "confirming",
                 rate,
+                backlog_bytes: None,
                 verdict: Verdict::Held,
                 why: None,
                 report: Report { events_per_s: 231_200.0, ..Report::default() },

@@ -64,9 +64,16 @@ Looks for the highest rate of requests at which the bound still holds.
 
 The rate is doubled until the bound breaks, then the gap between the last rate that held and the
 first that broke is halved until it is narrower than --precision. The rate found is run once more,
-twice as long, and counts only if it holds again. A rate counts as broken when it broke --tries times
-in a row. Each step lasts --duration. A rate at which the generator itself was the limit is never
-taken for the server's.";
+twice as long, and counts only if it holds again. If not, the search steps down, wider each time, and
+all further steps are twice as long. A rate counts as broken when it failed --tries times in a row,
+and as the generator's limit when the generator was late or busy every one of those times; that is
+never taken for the server's. Where the server refuses, it is its limit however the generator fared.
+
+What a server may put aside (a journal) lets short steps hold rates that it can not keep up, and then
+breaks later ones at rates that it could: the backlog is still there. So a step waits up to --settle
+until the backlog is gone, if --endpoints names the admin port that tells of it; elsewhere give a
+longer --rest. Each step lasts --duration: the longer it is, the nearer is what is found to the rate
+that lasts.";
 
 const SEARCH_EXAMPLES: &str = "\
 EXAMPLES
@@ -258,7 +265,7 @@ pub struct SearchOptions {
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = parse_precision)]
     pub precision: Share,
 
-    /// A rate counts as broken when it broke this many times in a row
+    /// A rate counts as broken, or as beyond the generator, when it failed this many times in a row
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=10))]
     pub tries: u32,
@@ -266,6 +273,11 @@ pub struct SearchOptions {
     /// Between two steps, for the server to come to rest
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub rest: Duration,
+
+    /// After --rest, how long at most to wait for the journal to pass on what earlier steps left in
+    /// it; not waited where --endpoints names no admin port, or --url is given
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub settle: Duration,
 }
 
 /// `ID:KEY`, or `ID:KEY:WEIGHT`.

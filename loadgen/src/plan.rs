@@ -80,12 +80,15 @@ pub struct Plan {
     pub slow_template: RequestTemplate,
     pub verify: Option<VerifyPlan>,
     pub server: ServerFigures,
+    /// The server's admin port, where endpoints.json names it and events go to its server.
+    pub admin: Option<Target>,
 }
 
 #[derive(Default, Deserialize)]
 struct Endpoints {
     ingest: Option<String>,
     api: Option<String>,
+    admin: Option<String>,
     app_id: Option<String>,
     api_key: Option<String>,
 }
@@ -102,6 +105,11 @@ impl Plan {
             .or_else(|| endpoints.ingest.clone())
             .unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
         let target = parse_target("--url", &url)?;
+        // With an address of its own, --url may be another server.
+        let admin = match (&options.url, &endpoints.admin) {
+            (None, Some(admin)) => Some(parse_target("--endpoints", admin)?),
+            _ => None,
+        };
         let apps = apps_of(options, &endpoints)?;
         check_distribution("--batch", &options.batch, &BATCH_RANGE)?;
         check_distribution("--event-bytes", &options.event_bytes, &EVENT_BYTES_RANGE)?;
@@ -180,6 +188,7 @@ impl Plan {
             mix,
             slow_template: slow_template.map_err(too_small)?,
             verify,
+            admin,
             server: match (&options.server_metrics, options.server_pid) {
                 (Some(url), _) => ServerFigures::Metrics(parse_target("--server-metrics", url)?),
                 (None, Some(pid)) => ServerFigures::Pid(pid),
@@ -321,6 +330,7 @@ mod tests {
             assert_eq!(plan.url, "http://h:1");
             assert_eq!(plan.apps, [(App { id: "ab".into(), key: "mine".into() }, 1)]);
             assert_eq!(plan.verify.unwrap().api, Target::parse("http://h:2").unwrap());
+            assert_eq!(plan.admin, Some(Target::parse("http://h:3").unwrap()));
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod findings;
 pub mod judge;
 pub mod knee;
+mod settling;
 
 use crate::options::{Options, SearchOptions};
 use crate::plan::{DURATION_DEFAULT, Plan, PlanError};
@@ -12,7 +13,8 @@ use crate::run::{self, RunError};
 use crate::search::findings::{Findings, Step};
 pub use crate::search::judge::Bound;
 use crate::search::judge::Criteria;
-use crate::search::knee::{KneeSearch, Limits, Next, Phase};
+use crate::search::knee::{KneeSearch, Limits, Next};
+use crate::search::settling::Settling;
 
 const STEPS_MAX: u32 = 64;
 
@@ -31,9 +33,9 @@ pub fn check_options(options: &Options) -> Result<(), PlanError> {
 }
 
 /// The plan of one step: every step sends ids of its own.
-fn step_plan(options: &Options, seed: u64, rate: u64, phase: Phase) -> Result<Plan, PlanError> {
+fn step_plan(options: &Options, seed: u64, rate: u64, long: bool) -> Result<Plan, PlanError> {
     let duration = options.duration.unwrap_or(DURATION_DEFAULT);
-    let duration = if phase == Phase::Confirming { duration * 2 } else { duration };
+    let duration = if long { duration * 2 } else { duration };
     let (rate, duration, seed) = (Some(rate), Some(duration), Some(seed));
     Plan::from_options(&Options { rate, duration, seed, ..options.clone() })
 }
@@ -62,23 +64,23 @@ pub fn search(
     };
     let mut number = 0;
     loop {
-        let (rate, phase) = match search.next() {
-            Next::Step { rate, phase } => (rate, phase),
+        let (rate, phase, long) = match search.next() {
+            Next::Step { rate, phase, long } => (rate, phase, long),
             Next::Done(finding) => {
                 findings.conclude(finding);
                 return Ok(findings);
             }
         };
-        if number > 0 {
-            std::thread::sleep(asked.rest);
-        }
         number += 1;
-        let plan = step_plan(options, seed.wrapping_add(number.into()), rate, phase)?;
+        let plan = step_plan(options, seed.wrapping_add(number.into()), rate, long)?;
+        let (rest, settle, admin) = (asked.rest, asked.settle, plan.admin.as_ref());
+        let backlog_bytes = if number > 1 { Settling { rest, settle, admin }.wait() } else { None };
         let title = format!("step {number}, {}: {rate} requests/s", phase.as_str());
         let report = Report::new(&plan, &run::run(&plan, &title)?);
         let (verdict, why) = criteria.judge(&report);
         search.tell(verdict);
-        let step = Step { number, phase: phase.as_str(), rate, verdict, why, report };
+        let phase = phase.as_str();
+        let step = Step { number, phase, rate, backlog_bytes, verdict, why, report };
         on_step(&step);
         findings.steps.push(step);
     }

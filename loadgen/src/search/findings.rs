@@ -7,6 +7,7 @@ use crate::quantity::Share;
 use crate::report::Report;
 use crate::search::judge::Bound;
 use crate::search::knee::{Finding, Verdict};
+use crate::search::settling::backlog_note;
 
 #[derive(Serialize)]
 pub struct Step {
@@ -15,6 +16,8 @@ pub struct Step {
     pub phase: &'static str,
     /// Requests a second that were due.
     pub rate: u64,
+    /// Left in the server's journal by earlier steps when this one began; null when not known.
+    pub backlog_bytes: Option<u64>,
     #[serde(serialize_with = "write_verdict")]
     pub verdict: Verdict,
     /// Why it did not hold.
@@ -52,6 +55,10 @@ impl Step {
             line.push_str(": ");
             line.push_str(why);
         }
+        if let Some(note) = backlog_note(self.backlog_bytes) {
+            line.push_str("; ");
+            line.push_str(&note);
+        }
         line
     }
 }
@@ -63,6 +70,8 @@ pub struct Knee {
     pub found: &'static str,
     pub requests_per_s: Option<u64>,
     pub events_per_s: Option<f64>,
+    /// The lowest rate known to break on the server's account.
+    pub broke_requests_per_s: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -76,19 +85,20 @@ pub struct Findings {
 
 impl Findings {
     pub fn conclude(&mut self, finding: Finding) {
-        let (found, rate) = match finding {
-            Finding::Knee(rate) => ("knee", Some(rate)),
-            Finding::GeneratorLimit(rate) => ("generator", rate),
-            Finding::Maximum(rate) => ("maximum", Some(rate)),
-            Finding::Nothing => ("nothing", None),
-            Finding::Unsettled(rate) => ("unsettled", rate),
+        let (found, rate, broke) = match finding {
+            Finding::Knee { held, broke } => ("knee", Some(held), Some(broke)),
+            Finding::GeneratorLimit { held, broke } => ("generator", held, broke),
+            Finding::Maximum(rate) => ("maximum", Some(rate), None),
+            Finding::Nothing => ("nothing", None, Some(1)),
+            Finding::Unsettled { held, broke } => ("unsettled", held, broke),
         };
         let held = self
             .steps
             .iter()
             .rfind(|step| step.verdict == Verdict::Held && Some(step.rate) == rate);
         let events_per_s = held.map(|step| step.report.events_per_s);
-        self.knee = Some(Knee { found, requests_per_s: rate, events_per_s });
+        let (requests_per_s, broke_requests_per_s) = (rate, broke);
+        self.knee = Some(Knee { found, requests_per_s, events_per_s, broke_requests_per_s });
     }
 
     /// The server's limit is known, or lies above what was asked for.
@@ -116,14 +126,7 @@ impl Findings {
             "knee" => {
                 format!("knee: {rate} hold {bounds}, confirmed; at most {precision} more do not")
             }
-            "generator" if knee.requests_per_s.is_none() => format!(
-                "generator: no rate holds {bounds}, and the generator itself is the limit: more \
-                 --threads, or another machine than the server's"
-            ),
-            "generator" => format!(
-                "generator: {rate} hold {bounds}; above that the generator itself is the limit, so \
-                 the server's is not known: more --threads, or another machine than the server's"
-            ),
+            "generator" => self.generators_limit(knee, &rate),
             "maximum" => format!("maximum: {rate} hold {bounds}, and --max allows no more"),
             "nothing" => format!("nothing: not even 1 request/s holds {bounds}"),
             _ => format!(
@@ -131,5 +134,70 @@ impl Findings {
                  (--duration) or more --tries make up for noise"
             ),
         }
+    }
+    fn generators_limit(&self, knee: &Knee, rate: &str) -> String {
+        const REMEDY: &str = "more --threads, or another machine than the server's";
+        let bounds = self.bounds_text();
+        let broke = knee.broke_requests_per_s.map(|broke| grouped(broke as f64));
+        match (knee.requests_per_s, broke) {
+            (Some(_), Some(broke)) => format!(
+                "generator: {rate} hold {bounds}, {broke} requests/s broke on the server's \
+                 account; between them the generator itself was late or busy: {REMEDY}"
+            ),
+            (Some(_), None) => format!(
+                "generator: {rate} hold {bounds}; above that the generator itself is the limit, so \
+                 the server's is not known: {REMEDY}"
+            ),
+            (None, Some(broke)) => format!(
+                "generator: no rate holds {bounds}; {broke} requests/s broke on the server's \
+                 account, below that the generator itself is the limit: {REMEDY}"
+            ),
+            (None, None) => format!(
+                "generator: no rate holds {bounds}, and the generator itself is the limit: {REMEDY}"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generators_limit_says_what_broke_above_it() {
+        let check = |held: Option<u64>, broke: Option<u64>, expected: &str| {
+            let mut findings = Findings {
+                bounds: vec!["p99<50ms".parse().unwrap()],
+                error_bound: 0.001,
+                precision: 0.05,
+                knee: None,
+                steps: Vec::new(),
+            };
+            findings.steps.extend(held.map(|rate| Step {
+                number: 1,
+                phase: "confirming",
+                rate,
+                backlog_bytes: None,
+                verdict: Verdict::Held,
+                why: None,
+                report: Report { events_per_s: 231_200.0, ..Report::default() },
+            }));
+            findings.conclude(Finding::GeneratorLimit { held, broke });
+            let said = findings.conclusion();
+            assert!(said.starts_with(expected), "{said}");
+            assert!(!findings.is_conclusive());
+            let json = serde_json::to_value(&findings.knee).unwrap();
+            assert_eq!(json["broke_requests_per_s"], serde_json::json!(broke));
+        };
+        let held = "generator: 2,312 requests/s, 231,200 events/s hold p99<50ms";
+        check(
+            Some(2_312),
+            Some(2_500),
+            &format!("{held}, 2,500 requests/s broke on the server's account; between them the"),
+        );
+        check(Some(2_312), None, &format!("{held}; above that the generator itself is the limit"));
+        let none = "generator: no rate holds p99<50ms";
+        check(None, Some(500), &format!("{none}; 500 requests/s broke on the server's account"));
+        check(None, None, &format!("{none}, and the generator itself is the limit"));
     }
 }

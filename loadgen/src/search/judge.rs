@@ -57,6 +57,12 @@ pub struct Criteria {
 impl Criteria {
     /// The verdict, and its reason where it is not that all held.
     pub fn judge(&self, report: &Report) -> (Verdict, Option<String>) {
+        // No lateness makes a server refuse: this is its doing however the generator fared.
+        let refused = wrong_answers_share(report);
+        if refused > self.error_bound.0 {
+            let why = format!("{} of the requests were refused or answered wrongly", tidy(refused));
+            return (Verdict::Broke, Some(why));
+        }
         let Some(why) = self.violation(report) else { return (Verdict::Held, None) };
         // Lateness of the generator's own is part of what was measured. Up to a quarter of the
         // tightest bound it does not decide.
@@ -70,8 +76,7 @@ impl Criteria {
     fn violation(&self, report: &Report) -> Option<String> {
         let failed = report.failed_share();
         if failed > self.error_bound.0 {
-            let failed = Share((failed * 1e6).round() / 1e6);
-            return Some(format!("{failed} of the requests failed or were not sent"));
+            return Some(format!("{} of the requests failed or were not sent", tidy(failed)));
         }
         self.bounds.iter().find_map(|bound| {
             if bound.0.value_if_it_holds(report).is_some() {
@@ -81,6 +86,17 @@ impl Criteria {
             Some(format!("{} was {}", bound.metric(), bound.0.show(value)))
         })
     }
+}
+
+/// The part of the requests due that got an answer, and not the one they must get.
+fn wrong_answers_share(report: &Report) -> f64 {
+    let due = (report.requests + report.unsent) as f64;
+    report.errors.saturating_sub(report.lost) as f64 / due.max(1.0)
+}
+
+/// To four digits of a percent.
+fn tidy(share: f64) -> Share {
+    Share((share * 1e6).round() / 1e6)
 }
 
 #[cfg(test)]
@@ -116,7 +132,7 @@ mod tests {
     fn verdicts() {
         check(|_| {}, Verdict::Held, "");
         check(|r| r.errors = 10, Verdict::Held, "");
-        check(|r| r.errors = 11, Verdict::Broke, "0.11% of the requests");
+        check(|r| r.errors = 11, Verdict::Broke, "0.11% of the requests were refused");
         check(|r| r.unsent = 100, Verdict::Broke, "0.9901% of the requests");
         check(|r| r.corrected_latency_us.p50 = 1_000.0, Verdict::Broke, "p50 was 1.000 ms");
         check(|r| r.corrected_latency_us.p99 = 12_340.0, Verdict::Broke, "p99 was 12.340 ms");
@@ -134,6 +150,30 @@ mod tests {
             };
             check(broken, Verdict::GeneratorLimited, "generator");
             check(|r| r.generator = generator, Verdict::Held, "");
+        }
+    }
+
+    #[test]
+    fn no_lateness_makes_a_server_refuse() {
+        let busy = GeneratorUse { busy_share: 0.99, ..GeneratorUse::default() };
+        let late = GeneratorUse { late_p99_us: 250.0, ..GeneratorUse::default() };
+        for generator in [busy, late] {
+            let with = |change: fn(&mut Report), expected, named| {
+                let spoilt = |r: &mut Report| {
+                    r.generator = generator;
+                    r.corrected_latency_us.p99 = 12_340.0;
+                    change(r);
+                };
+                check(spoilt, expected, named);
+            };
+            with(|r| r.errors = 2_100, Verdict::Broke, "21% of the requests were refused");
+            // Within the error bound refusals decide nothing.
+            with(|r| r.errors = 10, Verdict::GeneratorLimited, "p99 was 12.340 ms");
+            // What was never sent, and what got no answer, may be the generator's doing.
+            with(|r| r.unsent = 2_000, Verdict::GeneratorLimited, "not sent");
+            with(|r| (r.errors, r.lost) = (100, 100), Verdict::GeneratorLimited, "failed");
+            // Of all that were due, sent or not.
+            with(|r| (r.errors, r.unsent) = (11, 2_000), Verdict::GeneratorLimited, "not sent");
         }
     }
 }

@@ -1,10 +1,13 @@
 //! `search` against stand-ins whose capacity is known.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::stand_in::{Finished, Reply, load, reply, serve};
+use crate::stand_in::{
+    Finished, Reply, Seen, answer, load, load_where_endpoints_say, reply, serve,
+};
 
 /// Every answer takes 20 ms of its connection: with two connections, 100 requests a second.
 fn a_hundred_a_second() -> Reply {
@@ -48,7 +51,7 @@ fn errors_break_a_rate_too() {
     let run = search(&flags, || reply(503));
     assert_eq!(run.code, Some(6), "{}", run.stdout);
     assert_eq!(run.json["knee"]["found"], "nothing", "{}", run.stdout);
-    assert!(run.stdout.contains("100% of the requests failed"), "{}", run.stdout);
+    assert!(run.stdout.contains("100% of the requests were refused"), "{}", run.stdout);
 }
 
 #[test]
@@ -61,6 +64,38 @@ fn the_highest_rate_allowed_may_hold() {
     let rates: Vec<_> = run.json["steps"].as_array().unwrap().iter().map(|s| &s["rate"]).collect();
     assert_eq!(rates, [5, 10, 10]);
     assert_eq!(run.json["knee"]["requests_per_s"], 10);
+}
+
+/// The stand-in's journal empties by half at each look; the next step begins when little is left.
+#[test]
+fn a_step_waits_until_the_backlog_is_gone() {
+    let backlog_bytes = AtomicU64::new(1 << 30);
+    let began_with = Seen::default();
+    let seen = began_with.clone();
+    let address = serve(move |request| {
+        if request.path != "/metrics" {
+            began_with.push(backlog_bytes.load(Ordering::Relaxed));
+            return reply(200);
+        }
+        let now = backlog_bytes.load(Ordering::Relaxed) / 2;
+        backlog_bytes.store(now, Ordering::Relaxed);
+        let page = format!("unmogrowp_journal_backlog_bytes {now}\n");
+        Reply::Pieces(vec![answer(200, &page)])
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let endpoints = dir.path().join("endpoints.json");
+    let text = format!(r#"{{"ingest":"http://{address}","admin":"http://{address}"}}"#);
+    std::fs::write(&endpoints, text).unwrap();
+    let fixed =
+        ["search", "--bound", "p50<9s", "--error-bound", "50%", "--start", "5", "--max", "5"];
+    let more = ["--duration", "1", "--rest", "1ms", "--endpoints", endpoints.to_str().unwrap()];
+    let run = load_where_endpoints_say(&[&fixed[..], &more].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let steps = run.json["steps"].as_array().unwrap();
+    let told: Vec<_> = steps.iter().map(|step| step["backlog_bytes"].as_u64()).collect();
+    assert_eq!(told, [None, Some(16 << 20)], "{}", run.stdout);
+    let seen = seen.take();
+    assert_eq!((seen.first(), seen.last()), (Some(&(1 << 30)), Some(&(16 << 20))));
 }
 
 #[test]

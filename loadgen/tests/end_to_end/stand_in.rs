@@ -123,11 +123,20 @@ pub fn load_meanwhile(
     flags: &[&str],
     meanwhile: impl FnOnce(u32),
 ) -> Finished {
+    let url = format!("http://{address}");
+    run(&[&["--url", &url][..], flags].concat(), meanwhile)
+}
+
+/// The same against the `ingest` of a file that `flags` name with --endpoints.
+pub fn load_where_endpoints_say(flags: &[&str]) -> Finished {
+    run(flags, |_| ())
+}
+
+fn run(flags: &[&str], meanwhile: impl FnOnce(u32)) -> Finished {
     let dir = tempfile::tempdir().unwrap();
     let json = dir.path().join("report.json");
-    let url = format!("http://{address}");
     let process = Command::new(env!("CARGO_BIN_EXE_unmogrowp-loadgen"))
-        .args(["--url", &url, "--app-id", "6f1c2f4e-0000-4000-8000-000000000001"])
+        .args(["--app-id", "6f1c2f4e-0000-4000-8000-000000000001"])
         .args(["--api-key", "key", "--threads", "1"])
         .args(flags)
         .arg("--json")

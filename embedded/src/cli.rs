@@ -68,6 +68,12 @@ pub struct Flags {
     /// Scheduling weight: 0 is normal, 19 yields to everything else
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=19))]
     pub nice: i32,
+
+    /// Milliseconds between two times that what merges have written is sent to the disk. Without it Linux
+    /// gathers half a minute of it and then keeps the disk, and a journal on it, busy at one go. 0 leaves
+    /// it to Linux; at most 60000
+    #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub write_back_ms: u64,
 }
 
 const MEMORY_BYTES_MIN: u64 = 256 << 20;

@@ -23,3 +23,4 @@ pub mod response;
 pub mod server;
 pub mod statement;
 pub mod url_params;
+pub mod write_back;

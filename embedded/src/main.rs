@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use embedded::write_back::WriteBack;
 use embedded::{cli, doors, engine, engine_config, server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,9 +62,13 @@ fn start(flags: &cli::Flags) -> anyhow::Result<Infallible> {
         .enable_all()
         .build()?;
     let engine = start_engine(flags, cores)?;
+    let every = Duration::from_millis(flags.write_back_ms);
+    let write_back =
+        (!every.is_zero()).then(|| WriteBack::start(&flags.data, every)).transpose()?;
     let credentials = doors::Credentials { user: flags.user.clone(), password };
     let server = server::Server::new(engine.clone(), credentials, queries_max);
     let drained = runtime.block_on(run(Arc::new(server), flags))?;
+    drop(write_back);
     if let Some(path) = &flags.ready_file {
         std::fs::remove_file(path).ok();
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::http_client::{Client, Response};
 use crate::process::{Process, binary};
-use crate::stack::{Stack, sum_of_metric};
+use crate::stack::{Stack, sum_of_metric, told};
 use crate::wait::seconds;
 
 const READY_WITHIN: Duration = seconds(60);
@@ -80,6 +80,11 @@ impl Consumer {
 
     pub fn admin_get(&self, path: &str) -> Response {
         Client::connect(&self.admin).request("GET", path, &[], b"")
+    }
+
+    /// What `/readyz` and `/metrics` say, for a test that has failed.
+    pub fn told(&self) -> String {
+        told(&self.admin)
     }
 
     /// The sum of a metric's values over its labels.

@@ -194,6 +194,19 @@ impl Production {
     }
 }
 
+/// A failing test shows what the path says of itself: where the events are that were missed.
+impl Drop for Production {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        eprintln!("--- of the engine: {}", self.stack.told());
+        for (number, consumer) in self.consumers.iter().enumerate() {
+            eprintln!("--- of consumer-{}: {}", number + 1, consumer.told());
+        }
+    }
+}
+
 /// Clients that send.
 pub struct Load {
     senders: Senders,

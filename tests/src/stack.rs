@@ -264,10 +264,33 @@ impl Stack {
         Client::connect(&self.admin).request("GET", path, &[], b"")
     }
 
+    /// What `/readyz` and `/metrics` say, for a test that has failed.
+    pub fn told(&self) -> String {
+        told(&self.admin)
+    }
+
     /// The sum of a metric's values over its labels, as `/metrics` shows it.
     pub fn metric(&self, name: &str) -> Option<f64> {
         sum_of_metric(&self.admin_get("/metrics").text(), name)
     }
+}
+
+/// What the admin port at `url` says of readiness, and its metrics that are not zero, without the
+/// buckets of histograms. Never fails: it is asked where something has failed already.
+pub fn told(url: &str) -> String {
+    let get = |path| -> std::io::Result<String> {
+        let mut client = Client::try_connect(url)?;
+        Ok(client.try_request("GET", path, &[], b"")?.text())
+    };
+    let shown = |text: String| {
+        let tells = |line: &&str| {
+            !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket{")
+        };
+        text.lines().filter(tells).collect::<Vec<_>>().join("\n")
+    };
+    let [ready, metrics] = ["/readyz", "/metrics"]
+        .map(|path| get(path).map(shown).unwrap_or_else(|error| format!("{path}: {error}")));
+    format!("{ready}\n{metrics}")
 }
 
 /// Of the text that `/metrics` answers; None where the metric is not in it.

@@ -8,7 +8,9 @@
 #
 # When not: on replicated tables with quorum inserts over zones the syncs may be left to the replicas.
 #
-# Effect: the syncs are in every figure of docs/figures.md; without them was not measured.
+# Effect: the syncs are in every figure of docs/figures.md. An INSERT of 1,000 rows of 120 B takes 11.4 ms with them
+# (11.1–17.0) and 6.6 ms without (5.7–8.3), one of 100,000 rows 112 ms (104–116) and 96 ms (81–99): the embedded
+# ClickHouse, one client, five interleaved rounds.
 #
 # UNMOGROWP_CLICKHOUSE_URL says where ClickHouse is, http://USER:PASSWORD@HOST:PORT/DATABASE as for the engine. It needs
 # the right to ALTER the table, not root.

@@ -9,7 +9,8 @@
 # When not: retention is disk: docs/capacity.md says how much. The engine makes the topic with these settings
 # and never changes one that exists; /readyz tells of those that are too small.
 #
-# Effect: not measured apart. `./dev bench kafka` measures with max.message.bytes as here and one replica.
+# Effect: not measurable here: two cores hold one broker, which has no replica to wait for. `./dev bench kafka` measures
+# with max.message.bytes and compression.type as here.
 #
 # UNMOGROWP_KAFKA_BROKERS says where Kafka is; UNMOGROWP_KAFKA_TOPIC (events); UNMOGROWP_KAFKA_TOOLS the folder of
 # kafka-configs.sh and kafka-topics.sh, where it is not in PATH. It needs the rights of Kafka's administrator, not root.

@@ -10,7 +10,7 @@
 # When not: with memory so short that 6 MiB for some connections is too much; the kernel holds all of TCP to
 # net.ipv4.tcp_mem in any case. Where a container has a network of its own, it has tcp_* of its own, too: set them there.
 #
-# Effect: not measured. On loopback, where we measure, a round trip is 30 µs, so that neither slow start nor windows
+# Effect: not measurable here: on loopback, where we measure, a round trip is 30 µs, so that neither slow start nor windows
 # bind. What was not dropped (softnet_stat, above) a longer queue does not help.
 set -euo pipefail
 # shellcheck source=tuning/lib.sh

@@ -94,14 +94,15 @@ start_all() {
 
   [[ -z $full ]] || start_servers
   UNMOGROWP_CLICKHOUSE_PASSWORD=$password start_part clickhouse unmogrowp-clickhouse \
-    --data "$data/clickhouse" --listen "127.0.0.1:${port[clickhouse]}" --lib "$libchdb" --user unmogrowp \
-    --nice "$background_niceness"
+    --data "$data/clickhouse" --listen "127.0.0.1:${port[clickhouse]}" --lib "$libchdb" --user unmogrowp
 
   # The demo app needs no ClickHouse; the engine finds its key at its first look.
   attend "$binaries/unmogrowp-api" demo --store "$store" --keys-snapshot "$keys" --out "$data/demo.json" \
     2>"$data/logs/demo.log" >/dev/null || { show_log demo; fail "the demo app could not be made"; }
 
   wait_ready clickhouse
+  # All threads it has, and those that they make: each gets what others leave of the cores.
+  chrt --idle --all-tasks --pid 0 "${part_pid[clickhouse]}" || true
   json_text "$data/ready-clickhouse.json" clickhouse
   clickhouse_url=${reply/:\/\//:\/\/unmogrowp:$password@}
   export UNMOGROWP_CLICKHOUSE_URL=$clickhouse_url
@@ -126,7 +127,8 @@ start_all() {
 }
 
 readonly database=unmogrowp
-# What takes events onwards shares the cores with the shards, and gives way to them.
+# What takes events onwards shares the cores with the shards, and gives way to them: ClickHouse, with a thread
+# for each part of its work, wherever they have something to do; forwarder and consumer, one each, most of the time.
 readonly background_niceness=10
 
 write_endpoints() {

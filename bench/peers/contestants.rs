@@ -22,7 +22,7 @@ use tests::{Process, Stack, StackOptions};
 const READY_WITHIN: Duration = seconds(30);
 const STOP_WITHIN: Duration = seconds(20);
 /// As `./dev up` starts the engine's forwarder and ClickHouse: they give way to the shards.
-const BACKGROUND_NICENESS: &str = "10";
+const BACKGROUND_NICENESS: u32 = 10;
 const KAFKA_TOPIC: &str = "events";
 const KAFKA_PARTITIONS: u32 = 4;
 
@@ -178,7 +178,7 @@ fn start_engine(brokers: Option<&str>) -> Server {
     options.cores = 0;
     let stack = Stack::start(options.set(&format!("server.nice={BACKGROUND_NICENESS}")));
     if let Some(clickhouse) = &stack.clickhouse_process {
-        renice(clickhouse.pid());
+        run_idle(clickhouse.pid());
     }
     Server {
         target: Target::from(&stack),
@@ -189,15 +189,13 @@ fn start_engine(brokers: Option<&str>) -> Server {
     }
 }
 
-/// All threads it has; those that it makes later get the niceness of their maker.
-fn renice(pid: u32) {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
-    let status = Command::new("renice")
-        .args(["-n", BACKGROUND_NICENESS, "-p"])
-        .args(threads.map(|thread| thread.file_name()))
+/// As `./dev up` runs it: all threads it has, and those that they make later.
+fn run_idle(pid: u32) {
+    let status = Command::new("chrt")
+        .args(["--idle", "--all-tasks", "--pid", "0", &pid.to_string()])
         .stdout(std::process::Stdio::null())
         .status();
-    assert!(status.is_ok_and(|status| status.success()), "ClickHouse could not be reniced");
+    assert!(status.is_ok_and(|status| status.success()), "ClickHouse keeps its scheduling policy");
 }
 
 /// Where this bench or test was compiled to: `PROFILE/deps/NAME`.

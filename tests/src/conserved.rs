@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::sender::{Sent, acknowledged_count};
 use crate::stack::Stack;
-use crate::wait::wait_for;
+use crate::wait::found_within;
 
 /// Ids of a kind that a failure names; there may be thousands.
 const IDS_SHOWN: usize = 5;
@@ -33,8 +33,7 @@ pub fn assert_all_conserved(stack: &Stack, event_name: &str, sent: &[Sent], with
     let expected = acknowledged_count(sent);
     assert!(expected > 0, "{event_name}: nothing was acknowledged");
     let mut seen = None;
-    let what = format!("{event_name}: {expected} acknowledged events are stored");
-    wait_for(&what, within, || {
+    let stored = found_within(within, || {
         let now = stored_count(stack, event_name);
         if now != seen {
             println!("{event_name}: {now:?} of {expected} are stored");
@@ -53,6 +52,10 @@ pub fn assert_all_conserved(stack: &Stack, event_name: &str, sent: &[Sent], with
         }
         (verdict.missing == 0).then_some(())
     });
+    if stored.is_none() {
+        let verdict = compare(&stored_ids(stack, event_name), sent);
+        panic!("{event_name}: of {expected} acknowledged after {within:?}: {verdict:?}");
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -84,8 +84,22 @@ impl DevFolder {
 
 /// Process group and session of a living process.
 pub fn group_and_session(pid: u32) -> (String, String) {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    let stat = fields_of(Path::new(&format!("/proc/{pid}/stat"))).expect("the process lives");
+    (stat[2].clone(), stat[3].clone())
+}
+
+/// The scheduling policy of each thread of a living process, as Linux numbers them: 0 the usual one,
+/// 5 that of idle tasks.
+pub fn scheduling_policies(pid: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    // Threads come and go.
+    let stats = threads.flatten().filter_map(|thread| fields_of(&thread.path().join("stat")));
+    stats.map(|stat| stat[38].clone()).collect()
+}
+
+/// Those of a `stat` in `/proc` from the third on, the state; None where nothing lives there.
+fn fields_of(stat: &Path) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(stat).ok()?;
     let (_, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
-    let mut fields = rest.split(' ').skip(2).map(str::to_owned);
-    (fields.next().expect("group"), fields.next().expect("session"))
+    Some(rest.split(' ').map(str::to_owned).collect())
 }

@@ -3,6 +3,7 @@
 //!
 //! A test reads: start, load, break, mend, `assert_conserved`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::conserved::{assert_all_conserved, stored_count};
@@ -203,6 +204,12 @@ impl Drop for Production {
         eprintln!("--- of the engine: {}", self.stack.told());
         for (number, consumer) in self.consumers.iter().enumerate() {
             eprintln!("--- of consumer-{}: {}", number + 1, consumer.told());
+        }
+        // A broker that is away makes the harness panic: a second time, where one is enough.
+        let offsets = || self.broker.uncommitted("events", "unmogrowp");
+        match catch_unwind(AssertUnwindSafe(offsets)) {
+            Ok(offsets) => eprintln!("--- committed and next offset by partition: {offsets:?}"),
+            Err(_) => eprintln!("--- the broker does not answer"),
         }
     }
 }

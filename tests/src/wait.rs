@@ -6,13 +6,18 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Asks `look` until it gives something; after `within` the test fails, naming `what`.
-pub fn wait_for<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, within: Duration, look: impl FnMut() -> Option<T>) -> T {
+    found_within(within, look).unwrap_or_else(|| panic!("not within {within:?}: {what}"))
+}
+
+/// The same for who has more to say about a failure; None after `within`.
+pub fn found_within<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + within;
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || Instant::now() >= deadline {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
         std::thread::sleep(LOOK_EVERY);
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use serde_json::Value;
-use tests::dev::group_and_session;
+use tests::dev::{group_and_session, scheduling_policies};
 use tests::process::signal;
 use tests::stack::STOP_WITHIN;
 use tests::wait::{seconds, wait_for};
@@ -65,6 +65,10 @@ fn up_starts_all_and_sigterm_stops_all() {
     let own = group_and_session(up.process.pid());
     for binary in BINARIES {
         assert_eq!(group_and_session(up.part(binary)), own, "{binary}");
+        // ClickHouse takes what the others leave of the cores.
+        let policy = if binary == "unmogrowp-clickhouse" { "5" } else { "0" };
+        let policies = scheduling_policies(up.part(binary));
+        assert!(policies.iter().all(|of_thread| of_thread == policy), "{binary}: {policies:?}");
     }
 
     let second = folder.dev(&["up"]).stdin(Stdio::null()).output().expect("dev starts");

@@ -51,6 +51,12 @@ impl Broker {
 
     /// Records that the group has not committed yet; everything where it never committed.
     pub fn lag(&self, topic: &str, group: &str) -> i64 {
+        self.uncommitted(topic, group).iter().map(|(from, next)| next - from).sum()
+    }
+
+    /// Of every partition the offset that the group goes on from, the first where it never committed,
+    /// and the next offset.
+    pub fn uncommitted(&self, topic: &str, group: &str) -> Vec<(i64, i64)> {
         let marks = self.watermarks(topic);
         let mut list = TopicPartitionList::new();
         for partition in 0..marks.len() {
@@ -58,14 +64,14 @@ impl Broker {
         }
         let committed = self.reader(group).committed_offsets(list, ANSWER_WITHIN);
         let committed = committed.expect("the broker knows a group's offsets");
-        let of = |(partition, (first, next)): (usize, &(i64, i64))| {
+        let of = |(partition, (first, next)): (usize, (i64, i64))| {
             let element = committed.find_partition(topic, partition as i32);
             match element.map(|element| element.offset()) {
-                Some(Offset::Offset(offset)) => next - offset,
-                _ => next - first,
+                Some(Offset::Offset(offset)) => (offset, next),
+                _ => (first, next),
             }
         };
-        marks.iter().enumerate().map(of).sum()
+        marks.into_iter().enumerate().map(of).collect()
     }
 
     /// Every record that is in the topic now.

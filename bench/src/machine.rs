@@ -11,6 +11,9 @@ const CHANGES_THAT_COUNT: [&str; 2] = [".", ":(exclude)bench/history.jsonl"];
 
 const UNKNOWN: &str = "unknown";
 
+/// Flags of /proc/cpuinfo and what they are called, the widest first.
+const VECTORS: [(&str, &str); 2] = [("avx512bw", "AVX-512"), ("avx2", "AVX2")];
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
     /// 40 hexadecimal digits.
@@ -18,6 +21,8 @@ pub struct Machine {
     /// Something differs from the commit.
     pub dirty: bool,
     pub kernel: String,
+    /// The model as it names itself, and the widest vectors that it has: many virtual machines name
+    /// processors that differ in them alike.
     pub cpu: String,
     pub cores: usize,
     pub memory_gib: u64,
@@ -31,7 +36,7 @@ impl Machine {
             commit: head_commit(),
             dirty: git(&changes).is_none_or(|changed| !changed.is_empty()),
             kernel: known(read("/proc/sys/kernel/osrelease").trim()),
-            cpu: known(cpu_model(&read("/proc/cpuinfo"))),
+            cpu: cpu(&read("/proc/cpuinfo")),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: memory_gib(&read("/proc/meminfo")),
         }
@@ -58,9 +63,15 @@ fn known(text: &str) -> String {
     if text.is_empty() { UNKNOWN.to_owned() } else { text.to_owned() }
 }
 
-fn cpu_model(cpuinfo: &str) -> &str {
-    let line = cpuinfo.lines().find(|line| line.starts_with("model name"));
-    line.and_then(|line| line.split_once(':')).map_or("", |(_, model)| model.trim())
+fn cpu(cpuinfo: &str) -> String {
+    let value = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(':')).map_or("", |(_, value)| value.trim())
+    };
+    let model = known(value("model name"));
+    let flags = value("flags");
+    let widest = VECTORS.iter().find(|(flag, _)| flags.split(' ').any(|has| has == *flag));
+    widest.map_or(model.clone(), |(_, vectors)| format!("{model} with {vectors}"))
 }
 
 /// Rounded to the nearest; 0 where it is not known.
@@ -76,8 +87,11 @@ mod tests {
 
     #[test]
     fn pages_of_the_kernel() {
-        assert_eq!(cpu_model("processor\t: 0\nmodel name\t: AMD EPYC\n"), "AMD EPYC");
-        assert_eq!(cpu_model("processor\t: 0\n"), "");
+        let epyc = |flags: &str| cpu(&format!("model name\t: AMD EPYC\nflags\t\t: {flags}\n"));
+        assert_eq!(epyc("fpu avx2 avx512f avx512bw vaes"), "AMD EPYC with AVX-512");
+        assert_eq!(epyc("fpu avx2 avx512f"), "AMD EPYC with AVX2");
+        assert_eq!(epyc("fpu sse4_2"), "AMD EPYC");
+        assert_eq!(cpu("processor\t: 0\n"), UNKNOWN);
         assert_eq!(memory_gib("MemTotal:       24683684 kB\nMemFree: 1 kB\n"), 24);
         assert_eq!(memory_gib(""), 0);
         assert_eq!(known(""), UNKNOWN);

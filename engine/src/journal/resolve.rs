@@ -174,11 +174,11 @@ impl Walk<'_> {
             // The start behind it dropped an unfinished chain; where it began does not say so now.
             self.expected = Some(self.trim_incomplete_chain(expected - 1) + 1);
         }
-        if self.expected.is_none()
-            && let Cut::At(cut) = cut
-        {
+        if self.expected.is_none() {
+            // Nothing of the oldest segment counts, but a frame whose rows cannot be read still says
+            // which it is.
             let broken = group.clone().filter_map(|index| self.found[index].broken_from);
-            self.expected = broken.min().filter(|first| *first < cut);
+            self.expected = broken.min().filter(|first| *first <= durable_through);
         }
         if let Some(expected) = self.expected.or(self.known.next_to_forward)
             && expected <= durable_through

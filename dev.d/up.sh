@@ -101,7 +101,7 @@ start_all() {
     2>"$data/logs/demo.log" >/dev/null || { show_log demo; fail "the demo app could not be made"; }
 
   wait_ready clickhouse
-  # All threads it has, and those that they make: each gets what others leave of the cores.
+  # Its many threads, and those that they make later, get what the others leave of the cores.
   chrt --idle --all-tasks --pid 0 "${part_pid[clickhouse]}" || true
   json_text "$data/ready-clickhouse.json" clickhouse
   clickhouse_url=${reply/:\/\//:\/\/unmogrowp:$password@}
@@ -127,8 +127,7 @@ start_all() {
 }
 
 readonly database=unmogrowp
-# What takes events onwards shares the cores with the shards, and gives way to them: ClickHouse, with a thread
-# for each part of its work, wherever they have something to do; forwarder and consumer, one each, most of the time.
+# Of forwarder and consumer: what takes events onwards shares the cores with the shards, and gives way to them.
 readonly background_niceness=10
 
 write_endpoints() {

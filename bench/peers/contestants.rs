@@ -21,7 +21,7 @@ use tests::{Process, Stack, StackOptions};
 
 const READY_WITHIN: Duration = seconds(30);
 const STOP_WITHIN: Duration = seconds(20);
-/// As `./dev up` starts the engine's forwarder and ClickHouse: they give way to the shards.
+/// As `./dev up` starts the engine: its forwarder gives way to the shards.
 const BACKGROUND_NICENESS: u32 = 10;
 const KAFKA_TOPIC: &str = "events";
 const KAFKA_PARTITIONS: u32 = 4;

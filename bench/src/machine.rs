@@ -71,7 +71,10 @@ fn cpu(cpuinfo: &str) -> String {
     let model = known(value("model name"));
     let flags = value("flags");
     let widest = VECTORS.iter().find(|(flag, _)| flags.split(' ').any(|has| has == *flag));
-    widest.map_or(model.clone(), |(_, vectors)| format!("{model} with {vectors}"))
+    match widest {
+        Some((_, vectors)) => format!("{model} with {vectors}"),
+        None => model,
+    }
 }
 
 /// Rounded to the nearest; 0 where it is not known.

@@ -29,16 +29,10 @@ pub fn wait_equal<T: PartialEq + std::fmt::Debug>(
     expected: T,
     mut look: impl FnMut() -> T,
 ) {
-    let deadline = Instant::now() + within;
-    loop {
-        let seen = look();
-        if seen == expected {
-            return;
-        }
-        if Instant::now() >= deadline {
-            assert_eq!(seen, expected, "not within {within:?}: {what}");
-        }
-        std::thread::sleep(LOOK_EVERY);
+    let mut last = None;
+    let equal = found_within(within, || (*last.insert(look()) == expected).then_some(()));
+    if equal.is_none() {
+        assert_eq!(last, Some(expected), "not within {within:?}: {what}");
     }
 }
 

@@ -34,11 +34,12 @@ pub enum Action {
     Commit(Vec<(i32, i64)>),
     Pause(i32),
     Resume(i32),
-    /// The partition may be given back. Its INSERT, if one is named, took too long: nobody waits for
-    /// it any more.
+    /// The partition may be given back. What is still under way of it, an INSERT or a commit, took too
+    /// long: nobody waits for it any more, and the commit must not come behind the next member's.
     Release {
         partition: i32,
         unfinished: Option<RangeId>,
+        uncommitted: bool,
     },
 }
 
@@ -155,8 +156,9 @@ impl Desk {
         let leaves = |books: &Partition| books.leaving.is_some_and(|until| now >= until);
         let settled = |books: &Partition| books.leaving.is_some() && books.is_settled();
         let mut partitions = self.partitions.iter();
-        let (&partition, _) = partitions.find(|(_, books)| leaves(books) || settled(books))?;
-        Some(Action::Release { partition, unfinished: self.lose(partition) })
+        let (&partition, books) = partitions.find(|(_, books)| leaves(books) || settled(books))?;
+        let uncommitted = books.commit_is_under_way();
+        Some(Action::Release { partition, unfinished: self.lose(partition), uncommitted })
     }
 
     fn insert(&mut self, now: Instant) -> Option<Action> {

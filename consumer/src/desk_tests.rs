@@ -107,7 +107,7 @@ fn a_revoked_partition_waits_for_its_insert_and_its_commit() {
     desk.on_commit(later, 0, 1, true);
     let found = actions(&mut desk, later);
     let released =
-        |action: &Action| matches!(action, Action::Release { partition: 0, unfinished: None });
+        |action: &Action| matches!(action, Action::Release { partition: 0, unfinished: None, .. });
     assert!(found.len() == 1 && released(&found[0]), "{found:?}");
     assert!(desk.is_empty());
 }
@@ -123,7 +123,7 @@ fn a_revoked_partition_does_not_wait_for_ever() {
     desk.revoke(0, until);
     assert_eq!(desk.next_deadline(), Some(until));
     let found = actions(&mut desk, until);
-    let released = |action: &Action| matches!(action, Action::Release { partition: 0, unfinished: Some(id) } if *id == range.id);
+    let released = |action: &Action| matches!(action, Action::Release { partition: 0, unfinished: Some(id), .. } if *id == range.id);
     assert!(found.len() == 1 && released(&found[0]), "{found:?}");
     desk.on_done(range.id);
     assert!(actions(&mut desk, until).is_empty(), "too late to commit");

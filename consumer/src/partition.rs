@@ -251,13 +251,17 @@ impl Partition {
             self.done = range.next_offset;
         }
         let waits = self.commit_after.is_some_and(|after| now < after);
-        let under_way = self.commit_sent > self.committed;
-        if waits || under_way || self.done <= self.commit_sent {
+        if waits || self.commit_is_under_way() || self.done <= self.commit_sent {
             return None;
         }
         self.commit_after = None;
         self.commit_sent = self.done;
         Some(self.done)
+    }
+
+    /// A commit was asked for and has no outcome yet.
+    pub fn commit_is_under_way(&self) -> bool {
+        self.commit_sent > self.committed
     }
 
     pub fn on_commit(&mut self, now: Instant, offset: i64, done: bool) {

@@ -269,8 +269,12 @@ impl Worker {
                 Some(desk::Action::Commit(offsets)) => return Some(Action::Commit(offsets)),
                 Some(desk::Action::Pause(partition)) => return Some(Action::Pause(partition)),
                 Some(desk::Action::Resume(partition)) => return Some(Action::Resume(partition)),
-                Some(desk::Action::Release { partition, unfinished }) => {
+                Some(desk::Action::Release { partition, unfinished, uncommitted }) => {
                     self.stalls.end(partition);
+                    if uncommitted {
+                        tracing::warn!(partition, "given back before its commit had ended");
+                        self.outbox.push_back(Action::ForgetCommits);
+                    }
                     if let Some(id) = unfinished {
                         tracing::warn!(partition, "given back before its INSERT had ended");
                         self.abandon(now, id);

@@ -259,6 +259,21 @@ fn a_revocation_is_answered_at_its_deadline_and_the_insert_given_up() {
     assert!(stage.worker.has(1) && !stage.worker.has(0));
 }
 
+/// Found by the model: sent once the partition has come back from another member, it would set the group
+/// back behind what that one committed.
+#[test]
+fn a_commit_without_an_answer_is_forgotten_with_its_partition() {
+    let mut stage = stage(None);
+    stage.push(0, 0, 10);
+    let (inserts, _) = stage.check(&["insert 10"]);
+    stage.insert_ends(&inserts[0], &Ok(()));
+    stage.check(&["commit [(0, 1)]"]);
+    stage.worker.revoke(stage.now, vec![0]);
+    stage.check(&[]);
+    stage.rest();
+    stage.check(&["ForgetCommits", "give back [0]"]);
+}
+
 #[test]
 fn records_that_are_left_to_the_next_member_are_not_missing() {
     let mut stage = stage(None);

@@ -1,16 +1,19 @@
 //! What plain `./dev up` takes: the real binaries, journal synced before each 200, events forwarded to
-//! the embedded ClickHouse meanwhile. `./dev bench ingest`, about twelve minutes.
+//! the embedded ClickHouse meanwhile; and what the disk alone makes of the same writes.
+//! `./dev bench ingest`, about fourteen minutes.
 //!
 //! Each run has a system of its own, started for it on an empty folder: no case pays for what another
 //! left to be forwarded.
 
 use bench::cpu::{process_cpu_s, rss_peak_mib, serving_cpu_s};
+use bench::disk_alone::{self, Writes};
 use bench::effort::{Effort, Runs};
 use bench::idle::IdleConnections;
 use bench::load::{self, Report, WARM_UP_S};
 use bench::record::Recorder;
 use bench::servers::Up;
 use engine::config::Config;
+use engine::driver::available_cores;
 use proto::limits::BLOCK_BYTES_MAX;
 
 /// Flags of the load for each case without a rate: as fast as the answers come.
@@ -30,6 +33,8 @@ const P9999_REQUESTS_MIN: f64 = 100_000.0;
 
 /// Events that ClickHouse has taken.
 const FORWARDED: &str = "unmogrowp_forward_rows_total";
+const JOURNAL_WRITES: &str = "unmogrowp_journal_writes_total";
+const JOURNAL_BYTES: &str = "unmogrowp_journal_written_bytes_total";
 
 const OVERLOAD: f64 = 10.0;
 const IDLE_CONNECTIONS: usize = 10_000;
@@ -57,7 +62,9 @@ fn main() {
         }
         let peak = peak.expect("batches of 100 came first");
         eprintln!("at 80 percent, round {round} of {}", effort.rounds);
-        at_80_percent(&start(&mut recorder), &mut runs, &peak, effort);
+        let writes = at_80_percent(&start(&mut recorder), &mut runs, &peak, effort);
+        eprintln!("the disk alone, round {round} of {}", effort.rounds);
+        disk_alone_at_80_percent(&mut runs, writes, effort);
         eprintln!("overload, round {round} of {}", effort.rounds);
         overload(&start(&mut recorder), &mut runs, &peak, effort);
     }
@@ -105,12 +112,16 @@ fn closed_loop(up: &Up, runs: &mut Runs, case: &str, flags: &[&str], effort: Eff
     report
 }
 
-fn at_80_percent(up: &Up, runs: &mut Runs, peak: &Report, effort: Effort) {
+/// Gives the journal's writes meanwhile.
+fn at_80_percent(up: &Up, runs: &mut Runs, peak: &Report, effort: Effort) -> Writes {
     let rate = ((peak.requests_per_s() * 0.8) as u64).to_string();
     let seconds = (effort.load_s * LOADS_AT_80_PERCENT).to_string();
     let paced = [BATCH_100, &["--rate", &rate]].concat();
     load::warm_up(&up.target(), &paced);
+    let journal = || (up.metric(JOURNAL_WRITES), up.metric(JOURNAL_BYTES));
+    let before = journal();
     let report = load::send(&up.target(), &[&paced[..], &["--duration", &seconds]].concat());
+    let (writes, bytes) = (journal().0 - before.0, journal().1 - before.1);
     report.expect_no_errors("at 80 percent");
     for (name, percentile) in [("p50", "p50"), ("p99", "p99"), ("p9999", "p9999")] {
         runs.add(&format!("{name}_ms_at_80_percent"), "ms", report.corrected_ms(percentile));
@@ -120,6 +131,22 @@ fn at_80_percent(up: &Up, runs: &mut Runs, peak: &Report, effort: Effort) {
     runs.add("requests_at_80_percent", "requests", report.requests());
     if report.requests() < P9999_REQUESTS_MIN {
         eprintln!("  {} requests are few for a p99.99: take more --seconds", report.requests());
+    }
+    let in_flight = available_cores().len() * Config::default().journal.writes_in_flight_max;
+    let writes_s = (effort.load_s * LOADS_AT_80_PERCENT) as f64;
+    Writes { per_s: writes / writes_s, bytes: bytes / writes, in_flight }
+}
+
+/// The same writes without the engine, on the disk that it had.
+fn disk_alone_at_80_percent(runs: &mut Runs, writes: Writes, effort: Effort) {
+    let folder = tempfile::Builder::new().prefix("unmogrowp-bench-").tempdir();
+    let folder = folder.expect("a folder on the disk of the benches");
+    let seconds = (effort.load_s * LOADS_AT_80_PERCENT) as f64;
+    let latencies = disk_alone::measure(folder.path(), writes, seconds);
+    runs.add("disk_alone_bytes_per_s_at_80_percent", "bytes/s", writes.per_s * writes.bytes);
+    for (name, per_ten_thousand) in [("p50", 5_000), ("p99", 9_900), ("p9999", 9_999)] {
+        let ms = latencies.ms(per_ten_thousand);
+        runs.add(&format!("disk_alone_{name}_ms_at_80_percent"), "ms", ms);
     }
 }
 
@@ -141,7 +168,7 @@ fn overload(up: &Up, runs: &mut Runs, peak: &Report, effort: Effort) {
     let rss_mib = rss_peak_mib(up.engine_pid);
     let left = idle.still_open();
     assert!(left * 100 >= IDLE_CONNECTIONS * 99, "{left} of {IDLE_CONNECTIONS} idle ones are left");
-    let cores = engine::driver::available_cores().len() as f64;
+    let cores = available_cores().len() as f64;
     let bodies_mib = Config::default().limits.body_budget_bytes as f64 * cores / f64::from(1 << 20);
     runs.add("goodput_share_overload", "ratio", report.events_per_s() / peak.events_per_s());
     runs.add("p99_ms_overload", "ms", report.accepted_p99_ms_at_most());

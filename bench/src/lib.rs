@@ -5,11 +5,13 @@
 //! - `history`, `goals`, `readme`: lines side by side, and against what is asked
 //! - `effort`, `servers`, `serve`, `load`, `cpu`, `idle`, `freshness`, `percentile`: what a bench of the whole system is made of
 //! - `null_engine` on `null_storage`, `bare_receive`: servers that exist for one bench
+//! - `disk_alone`: what a latency is held against
 //! - `criterion_rounds`: criterion's benches as figures
 
 pub mod bare_receive;
 pub mod cpu;
 pub mod criterion_rounds;
+pub mod disk_alone;
 pub mod effort;
 pub mod freshness;
 pub mod goals;

@@ -72,7 +72,7 @@ pub fn busiest(fleet: Fleet, policy: Policy, moments: usize, seed: u64) -> f64 {
 }
 
 fn high(found: &[f64]) -> f64 {
-    percentile(found, if found.len() < MOMENTS_OF_P999_MIN { 1_000 } else { 999 })
+    percentile(found, if found.len() < MOMENTS_OF_P999_MIN { 10_000 } else { 9_990 })
 }
 
 /// What [`busiest`] is of so many moments.

@@ -61,6 +61,16 @@ impl Shared {
         *self.fault.lock().expect("no thread panics with the lock")
     }
 
+    /// The fault that bytes of this connection meet now. One that swallows them marks it, under the lock:
+    /// who ends that fault cuts what is marked, and must not come between.
+    fn fault_on(&self, connection: &Connection) -> Fault {
+        let fault = self.fault.lock().expect("no thread panics with the lock");
+        if *fault == Fault::HalfOpen {
+            connection.mark_lost();
+        }
+        *fault
+    }
+
     /// Waits until `wanted` holds for the fault or the proxy ends.
     fn wait_for_fault(&self, wanted: impl Fn(Fault) -> bool) {
         let mut fault = self.fault.lock().expect("no thread panics with the lock");

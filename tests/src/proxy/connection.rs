@@ -35,6 +35,10 @@ impl Connection {
         self.closed.load(Ordering::Relaxed)
     }
 
+    pub(super) fn mark_lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it swallowed bytes, so that nothing sensible can follow them.
     pub(super) fn has_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
@@ -90,9 +94,9 @@ fn read_all(shared: &Shared, connection: &Connection, to_server: bool, out: &Syn
             // The writer passes the end on when it has written what came before.
             Ok(0) => return,
             Ok(count) => {
-                if shared.fault() == Fault::HalfOpen || connection.has_lost() {
-                    connection.lost.store(true, Ordering::Relaxed);
-                } else if out.send((Instant::now(), buffer[..count].to_vec())).is_err() {
+                shared.fault_on(connection);
+                let lost = connection.has_lost();
+                if !lost && out.send((Instant::now(), buffer[..count].to_vec())).is_err() {
                     return;
                 }
             }
@@ -110,8 +114,9 @@ fn write_all(shared: &Shared, connection: &Connection, to_server: bool, input: &
         let mut rest = &bytes[..];
         while !rest.is_empty() && !connection.is_closed() {
             let mut count = rest.len();
-            match shared.fault() {
-                Fault::None | Fault::Refuse => {}
+            match shared.fault_on(connection) {
+                // What it swallows is marked by it.
+                Fault::None | Fault::Refuse | Fault::HalfOpen => {}
                 Fault::Delay(delay) => {
                     std::thread::sleep(delay.saturating_sub(arrived.elapsed()));
                 }
@@ -123,7 +128,6 @@ fn write_all(shared: &Shared, connection: &Connection, to_server: bool, input: &
                     shared.wait_for_fault(|fault| fault != Fault::Stall);
                     continue;
                 }
-                Fault::HalfOpen => connection.lost.store(true, Ordering::Relaxed),
             }
             if connection.has_lost() {
                 break;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Fault, Proxy};
@@ -109,6 +110,41 @@ fn a_half_open_connection_swallows_and_never_carries_again() {
     assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)), "what lost bytes is cut");
     echo(&mut silent, b"after").expect("what lost nothing goes on");
     echo(&mut connect(&proxy), b"new").expect("new connections are served");
+}
+
+/// What arrives in the moment in which the fault ends is lost with its connection, or carried.
+#[test]
+fn no_connection_looks_open_and_carries_nothing_once_the_fault_is_over() {
+    const CLIENTS: usize = 16;
+    let proxy = Proxy::start(&echo_server());
+    for _ in 0..10 {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                let mut stream = connect(&proxy);
+                let over = &over;
+                scope.spawn(move || {
+                    let mut writer = stream.try_clone().expect("a second handle");
+                    while !over.load(Ordering::Acquire) && writer.write_all(b"on and on").is_ok() {}
+                    let _ = writer.write_all(b".");
+                    // All that was sent comes back, to the last byte, or the connection ends.
+                    let mut answer = [0; 4096];
+                    while let count @ 1.. = stream.read(&mut answer).unwrap_or_else(|error| {
+                        assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it looks open");
+                        0
+                    }) {
+                        if answer[count - 1] == b'.' {
+                            break;
+                        }
+                    }
+                });
+            }
+            proxy.set(Fault::HalfOpen);
+            proxy.set(Fault::None);
+            over.store(true, Ordering::Release);
+        });
+        proxy.cut();
+    }
 }
 
 #[test]

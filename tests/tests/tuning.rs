@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tests::process::checkout;
 
 /// A machine with two cores, a card with one queue, and a disk.
-const MACHINE: [(&str, &str); 29] = [
+const MACHINE: [(&str, &str); 30] = [
     ("proc/sys/kernel/random/boot_id", "first-boot\n"),
     ("proc/sys/kernel/io_uring_disabled", "2\n"),
     ("proc/sys/net/core/somaxconn", "128\n"),
@@ -39,6 +39,7 @@ const MACHINE: [(&str, &str); 29] = [
     ("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n"),
     ("sys/kernel/mm/transparent_hugepage/defrag", "always defer [defer+madvise] madvise never\n"),
     ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n"),
+    ("sys/module/haltpoll/parameters/guest_halt_poll_ns", "0\n"),
     ("etc/security/limits.d/90-unmogrowp-files.conf", "# somebody's own, without an end of line"),
 ];
 const DEVICES: [(&str, &str); 9] = [
@@ -53,13 +54,14 @@ const DEVICES: [(&str, &str); 9] = [
     ("etc/clickhouse-server/config.xml", "<clickhouse/>\n"),
 ];
 /// What can be set on a machine with those files.
-const SETTABLE: [&str; 14] = [
+const SETTABLE: [&str; 15] = [
     "busy-poll",
     "clickhouse-server",
     "cpu-governor",
     "disk-scheduler",
     "disk-write-cache",
     "file-limits",
+    "halt-poll",
     "huge-pages",
     "io-uring",
     "irq-affinity",

@@ -112,16 +112,22 @@ fn closed_loop(up: &Up, runs: &mut Runs, case: &str, flags: &[&str], effort: Eff
     report
 }
 
+fn seconds_at_80_percent(effort: Effort) -> u64 {
+    effort.load_s * LOADS_AT_80_PERCENT
+}
+
 /// Gives the journal's writes meanwhile.
 fn at_80_percent(up: &Up, runs: &mut Runs, peak: &Report, effort: Effort) -> Writes {
     let rate = ((peak.requests_per_s() * 0.8) as u64).to_string();
-    let seconds = (effort.load_s * LOADS_AT_80_PERCENT).to_string();
+    let seconds = seconds_at_80_percent(effort);
     let paced = [BATCH_100, &["--rate", &rate]].concat();
     load::warm_up(&up.target(), &paced);
     let journal = || (up.metric(JOURNAL_WRITES), up.metric(JOURNAL_BYTES));
     let before = journal();
-    let report = load::send(&up.target(), &[&paced[..], &["--duration", &seconds]].concat());
-    let (writes, bytes) = (journal().0 - before.0, journal().1 - before.1);
+    let duration = seconds.to_string();
+    let report = load::send(&up.target(), &[&paced[..], &["--duration", &duration]].concat());
+    let after = journal();
+    let (writes, bytes) = (after.0 - before.0, after.1 - before.1);
     report.expect_no_errors("at 80 percent");
     for (name, percentile) in [("p50", "p50"), ("p99", "p99"), ("p9999", "p9999")] {
         runs.add(&format!("{name}_ms_at_80_percent"), "ms", report.corrected_ms(percentile));
@@ -133,16 +139,15 @@ fn at_80_percent(up: &Up, runs: &mut Runs, peak: &Report, effort: Effort) -> Wri
         eprintln!("  {} requests are few for a p99.99: take more --seconds", report.requests());
     }
     let in_flight = available_cores().len() * Config::default().journal.writes_in_flight_max;
-    let writes_s = (effort.load_s * LOADS_AT_80_PERCENT) as f64;
-    Writes { per_s: writes / writes_s, bytes: bytes / writes, in_flight }
+    Writes { per_s: writes / seconds as f64, bytes: bytes / writes, in_flight }
 }
 
 /// The same writes without the engine, on the disk that it had.
 fn disk_alone_at_80_percent(runs: &mut Runs, writes: Writes, effort: Effort) {
     let folder = tempfile::Builder::new().prefix("unmogrowp-bench-").tempdir();
     let folder = folder.expect("a folder on the disk of the benches");
-    let seconds = (effort.load_s * LOADS_AT_80_PERCENT) as f64;
-    let latencies = disk_alone::measure(folder.path(), writes, seconds);
+    let seconds = seconds_at_80_percent(effort);
+    let latencies = disk_alone::measure(folder.path(), writes, seconds as f64);
     runs.add("disk_alone_bytes_per_s_at_80_percent", "bytes/s", writes.per_s * writes.bytes);
     for (name, per_ten_thousand) in [("p50", 5_000), ("p99", 9_900), ("p9999", 9_999)] {
         let ms = latencies.ms(per_ten_thousand);

@@ -37,10 +37,6 @@ impl Latencies {
     pub fn ms(&self, per_ten_thousand: usize) -> f64 {
         percentile(&self.ms, per_ten_thousand)
     }
-
-    pub fn count(&self) -> usize {
-        self.ms.len()
-    }
 }
 
 /// Keeps it up for `seconds`, with files of its own in `dir`. A disk that is slower than the rate does what
@@ -110,7 +106,7 @@ mod tests {
         let start = Instant::now();
         let latencies = measure(dir.path(), writes, 0.5);
         assert!(start.elapsed() >= Duration::from_millis(480), "the last was not due before");
-        assert_eq!(latencies.count(), 100);
+        assert_eq!(latencies.ms.len(), 100);
         assert!(latencies.ms(1) > 0.0 && latencies.ms(1) <= latencies.ms(10_000));
         let mut files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
         let bytes = std::fs::read(files.next().unwrap()).unwrap();

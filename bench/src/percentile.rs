@@ -3,11 +3,11 @@
 /// The nearest rank; `per_ten_thousand` is 5_000 for the median, 9_990 for the p99.9. In whole numbers, because a share such as
 /// 0.9 is a little more than that as a float, and its product with a count may be a rank too high.
 pub fn percentile(values: &[f64], per_ten_thousand: usize) -> f64 {
-    let share = per_ten_thousand;
-    assert!(!values.is_empty() && share <= 10_000, "{share} of {}", values.len());
+    let in_range = !values.is_empty() && per_ten_thousand <= 10_000;
+    assert!(in_range, "{per_ten_thousand} of {}", values.len());
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let rank = (sorted.len() * share).div_ceil(10_000).max(1);
+    let rank = (sorted.len() * per_ten_thousand).div_ceil(10_000).max(1);
     sorted[rank - 1]
 }
 
